@@ -1,0 +1,117 @@
+package subagent
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// Holder says what a lease taken with Acquire counts under.
+type Holder struct {
+	Parent SessionID // "": under no parent's cap
+	Agent  string    // required
+	Model  string    // "": the agent's own queue
+}
+
+// Lease is permission to run work of the host's own under the manager's limits.
+// It is held until Release.
+type Lease struct {
+	m      *BackgroundManager
+	ticket *ticket
+	lease  lease
+	once   sync.Once
+}
+
+// Release gives the lease back. It may be called more than once, and counts once.
+func (l *Lease) Release() {
+	l.once.Do(func() {
+		l.m.mu.Lock()
+		defer l.m.unlock()
+		l.m.releaseLocked(&l.lease)
+		l.m.dropSharesLocked(l.ticket)
+	})
+}
+
+// waiter is one Acquire.
+type waiter struct {
+	ticket
+	lease   lease
+	granted bool
+	queued  time.Time
+	done    chan struct{} // closed when the lease is there, or when the manager closes
+}
+
+func (w *waiter) since() time.Time { return w.queued }
+
+func (w *waiter) grantLocked(m *BackgroundManager, l lease) {
+	m.freeLocked(&l, shareStarts) // no session is created under it
+	w.lease, w.granted = l, true
+	delete(m.waiters, w)
+	close(w.done)
+}
+
+// Acquire waits in the same queues as tasks, by the same rules, for a lease that
+// the caller gives back with Release. The error is an *[InputError], ErrClosed, or
+// ctx's own, and then nothing is held.
+func (m *BackgroundManager) Acquire(ctx context.Context, h Holder) (*Lease, error) {
+	name := cleanAgent(h.Agent)
+	if name == "" {
+		return nil, fmt.Errorf("subagent: acquire: %w", &InputError{"Holder.Agent", strconv.Quote(h.Agent), "a name is required"})
+	}
+	h.Agent = name
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("subagent: acquire: %w", context.Cause(ctx))
+	}
+	w, err := m.line(h)
+	if err != nil {
+		return nil, fmt.Errorf("subagent: acquire: %w", err)
+	}
+	select {
+	case <-w.done:
+	case <-ctx.Done():
+	}
+	return m.take(ctx, w)
+}
+
+// line puts a waiter at the end of its queue.
+func (m *BackgroundManager) line(h Holder) (*waiter, error) {
+	m.mu.Lock()
+	defer m.unlock()
+	if m.phase != admitting {
+		return nil, ErrClosed
+	}
+	w := &waiter{queued: time.Now(), done: make(chan struct{})}
+	w.taker = w
+	m.nameSharesLocked(&w.ticket, h.Parent, h.Agent, h.Model)
+	m.enqueueLocked(&w.ticket, keyOf(h.Agent, h.Model))
+	m.waiters[w] = struct{}{}
+	return w, nil
+}
+
+// take ends a wait: with the lease, or with everything as if there had been none.
+func (m *BackgroundManager) take(ctx context.Context, w *waiter) (*Lease, error) {
+	m.mu.Lock()
+	defer m.unlock()
+	if w.granted {
+		return &Lease{m: m, ticket: &w.ticket, lease: w.lease}, nil
+	}
+	if m.phase != admitting {
+		return nil, ErrClosed
+	}
+	delete(m.waiters, w)
+	m.unqueueLocked(&w.ticket)
+	m.dropSharesLocked(&w.ticket)
+	return nil, context.Cause(ctx)
+}
+
+// dismissLocked sends everybody who waits in Acquire away.
+func (m *BackgroundManager) dismissLocked() {
+	for w := range m.waiters {
+		delete(m.waiters, w)
+		m.unqueueLocked(&w.ticket)
+		m.dropSharesLocked(&w.ticket)
+		close(w.done)
+	}
+}

@@ -1,0 +1,413 @@
+package subagent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// settleWait is how long an attempt whose Abort said that nothing runs any more
+// waits for its call to return too, so that what the child had said by then is
+// kept as a partial result. Long enough for an in-process client to unwind.
+const settleWait = 100 * time.Millisecond
+
+// callState is how far the one client call chain of an attempt is.
+type callState uint8
+
+const (
+	creating  callState = iota // Create is out
+	prompting                  // Prompt is out
+	returned                   // neither is
+)
+
+// attempt is one try of a run: the client's Create and Prompt, made by one
+// goroutine, and the Abort beside them. It holds its task's lease while it is
+// the task's current one. All of it is guarded by mu but ctx and cancel, which
+// do not change.
+//
+// A call that returns to an attempt that is no longer current only cleans up.
+type attempt struct {
+	task    *task
+	run     int32
+	number  int32
+	lease   lease
+	session SessionID // as Create returned it, also when it is not the task's
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+
+	call     callState
+	turnOver bool // Prompt returned nil, or there never was a session: nothing runs
+
+	aborting bool // Abort is out
+	aborted  bool // Abort returned nil
+	abortErr error
+	left     bool // the caller wants the child left running
+	release  bool // nobody will ever prompt the session: Release it after Abort
+
+	deadline deadline // start time-out; once stopping, the grace
+}
+
+func (t *task) since() time.Time { return t.queued }
+
+// grantLocked starts a task's attempt with the lease it was waiting for: the
+// only start.
+func (t *task) grantLocked(m *BackgroundManager, l lease) {
+	now := time.Now()
+	t.attempts++
+	a := &attempt{task: t, run: t.run, number: t.attempts, lease: l}
+	a.ctx, a.cancel = context.WithCancelCause(context.Background())
+	a.deadline.owner = a
+	t.cur = a
+	t.started = now
+	t.last = Attempt{Number: int(a.number), Run: int(a.run), Model: t.in.Model, Started: now}
+	if t.queueWait != nil {
+		m.disarmLocked(t.queueWait)
+		t.queueWait = nil
+	}
+	if !m.transition(t, onSlot, nil) {
+		panic("subagent: a task that was not pending stood in a queue")
+	}
+	if t.limits.Start != Off {
+		m.armLocked(&a.deadline, now.Add(t.limits.Start))
+	}
+	m.attempts[a] = struct{}{}
+	req, prompt := t.requests(m.cfg.Tools, m.cfg.Agents[t.in.Agent].Tools)
+	m.goLocked(func() { m.runAttempt(a, req, prompt) })
+}
+
+// requests is what the client is asked for the current attempt.
+func (t *task) requests(base, agent map[string]bool) (CreateRequest, Prompt) {
+	tools := mergeTools(base, t.in.Tools, agent)
+	return CreateRequest{
+			Task: t.id, Attempt: int(t.attempts), Parent: t.in.Parent,
+			Agent: t.in.Agent, Model: t.in.Model, Variant: t.in.Variant,
+			Title: t.title(), Dir: t.in.Dir, System: t.in.System, Tools: tools, Labels: t.in.Labels,
+		}, Prompt{
+			Task: t.id, Attempt: int(t.attempts), Text: t.in.Prompt, Agent: t.in.Agent,
+			Model: t.in.Model, Variant: t.in.Variant, System: t.in.System, Tools: tools,
+		}
+}
+
+// title tells sessions of one task apart.
+func (t *task) title() string {
+	title := cmp.Or(t.in.Description, string(t.id)) + " (@" + t.in.Agent + ")"
+	if t.attempts > 1 {
+		title += fmt.Sprintf(", attempt %d", t.attempts)
+	}
+	return title
+}
+
+// mergeTools joins the switches of the manager, the launch and the agent: off
+// anywhere is off.
+func mergeTools(layers ...map[string]bool) map[string]bool {
+	var merged map[string]bool
+	for _, layer := range layers {
+		for tool, on := range layer {
+			if merged == nil {
+				merged = map[string]bool{}
+			}
+			before, named := merged[tool]
+			merged[tool] = on && (before || !named)
+		}
+	}
+	return merged
+}
+
+// runAttempt is the goroutine of one live child.
+func (m *BackgroundManager) runAttempt(a *attempt, req CreateRequest, p Prompt) {
+	var session SessionID
+	err := guard("create", func() (err error) {
+		session, err = m.client.Create(a.ctx, req)
+		return err
+	})
+	if !m.created(a, session, err) {
+		return
+	}
+	var result Result
+	err = guard("prompt", func() (err error) {
+		result, err = m.client.Prompt(a.ctx, session, p)
+		return err
+	})
+	m.prompted(a, result, err)
+}
+
+// created takes in what Create returned and reports whether to prompt.
+func (m *BackgroundManager) created(a *attempt, id SessionID, err error) (goOn bool) {
+	m.mu.Lock()
+	defer m.unlock()
+	m.freeLocked(&a.lease, shareStarts)
+	t, current := a.task, a.current()
+	a.session = id
+	switch {
+	case id != "" && (m.bySession[id] != nil || m.mailboxes[id] != nil):
+		// Not ours to stop: it is somebody else's.
+		a.session = ""
+		err = &SessionError{Op: "create", Session: id, Class: ClassInvalid, Err: errors.New("the id is of a session in use")}
+	case id == "" && err == nil:
+		err = &SessionError{Op: "create", Class: ClassInvalid, Err: errors.New("the client returned no session id")}
+	case t.last.Number == int(a.number):
+		t.last.Session = id
+	}
+	goOn = current && t.status == Starting && err == nil
+	if goOn {
+		m.adoptLocked(a)
+		return true
+	}
+	a.call = returned
+	a.turnOver = a.session == ""
+	if current && t.status == Starting && a.turnOver {
+		m.endLocked(a, onFail, failure(err))
+		return false
+	}
+	if current && t.status == Starting {
+		m.stopLocked(t, failure(err), false)
+	}
+	if !a.turnOver {
+		a.release = true
+		m.abortLocked(a)
+	}
+	m.restLocked(a)
+	return false
+}
+
+// adoptLocked makes the new session the task's and lets the prompt go out.
+func (m *BackgroundManager) adoptLocked(a *attempt) {
+	a.call = prompting
+	a.task.session = a.session
+	m.bySession[a.session] = a.task
+	m.disarmLocked(&a.deadline)
+	m.transition(a.task, onPrompted, nil)
+}
+
+// prompted takes in what Prompt returned.
+func (m *BackgroundManager) prompted(a *attempt, r Result, err error) {
+	m.mu.Lock()
+	defer m.unlock()
+	a.call = returned
+	a.turnOver = err == nil
+	t := a.task
+	if a.current() {
+		m.keepResultLocked(a, r, err)
+	}
+	switch {
+	case !a.current() || t.status == Stopping:
+		m.restLocked(a)
+	case err != nil:
+		m.stopLocked(t, failure(err), false)
+	case strings.TrimSpace(r.Text) == "" && !r.Empty:
+		m.endLocked(a, onFail, because(NoOutput, nil))
+	default:
+		m.endLocked(a, onDone, nil)
+	}
+}
+
+// keepResultLocked puts what the turn said on the record, cut to its bound.
+func (m *BackgroundManager) keepResultLocked(a *attempt, r Result, err error) {
+	t := a.task
+	r.History = nil
+	r.Partial = err != nil || t.status == Stopping
+	r.Size = len(r.Text)
+	if r.Partial && r.Size == 0 && r.Usage == (Usage{}) {
+		return
+	}
+	if limit := t.limits.ResultBytes; limit != Off {
+		r.Text = cut(r.Text, limit)
+	}
+	t.result = &r
+}
+
+// cut shortens s to at most n bytes, on a rune's border, and lets go of the rest.
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return strings.Clone(s[:n])
+}
+
+// failure is the reason that an error of the client stands for.
+func failure(err error) *Reason {
+	var panicked *PanicError
+	var session *SessionError
+	switch {
+	case errors.As(err, &panicked):
+		return because(Panicked, err)
+	case errors.As(err, &session) && session.Class != ClassAborted && session.Class != ClassUnavailable,
+		errors.As(err, &session) && session.Op == "create":
+		return because(SessionFailed, err)
+	default:
+		return because(PromptFailed, err)
+	}
+}
+
+// current reports whether the attempt still speaks for its task.
+func (a *attempt) current() bool { return a.task.cur == a }
+
+// endLocked ends the current attempt and with it the run: the lease goes back
+// and the outcome is written, in one step. It is the only release of a task's
+// lease.
+func (m *BackgroundManager) endLocked(a *attempt, on trigger, r *Reason) {
+	t := a.task
+	now := time.Now()
+	t.cur = nil
+	t.last.Ended = now
+	m.disarmLocked(&a.deadline)
+	m.releaseLocked(&a.lease)
+	m.dropSharesLocked(&t.ticket)
+	if !m.transition(t, on, r) {
+		panic(fmt.Sprintf("subagent: a task that is %s was ended by %s", t.status, triggerNames[on]))
+	}
+	if !a.left {
+		a.cancel(nil)
+	}
+	m.forgetLocked(a)
+}
+
+// forgetLocked drops an attempt that has no call out any more.
+func (m *BackgroundManager) forgetLocked(a *attempt) {
+	if a.call == returned && !a.aborting && !a.current() {
+		delete(m.attempts, a)
+	}
+}
+
+// stopLocked fixes the outcome of a run. A pending one has ended with that; of a
+// live one the child is stopped, and left tells to let it run on instead.
+func (m *BackgroundManager) stopLocked(t *task, r *Reason, left bool) bool {
+	if !m.transition(t, onStop, r) {
+		return false
+	}
+	a := t.cur
+	if a == nil {
+		return true
+	}
+	if a.left = left && a.call == prompting; a.left {
+		m.endStoppedLocked(a, errLeftRunning)
+		return true
+	}
+	m.armLocked(&a.deadline, time.Now().Add(m.cfg.AbortGrace))
+	if a.session == "" {
+		a.cancel(r)
+		return true
+	}
+	m.abortLocked(a)
+	return true
+}
+
+var (
+	errLeftRunning = errors.New("left running, as asked")
+	errNoRest      = errors.New("neither the call nor its abort returned within Config.AbortGrace")
+)
+
+// abortLocked asks the client, once per attempt, to stop the child.
+func (m *BackgroundManager) abortLocked(a *attempt) {
+	if a.aborting || a.aborted || a.abortErr != nil {
+		return
+	}
+	a.aborting = true
+	m.goLocked(func() { m.abort(a, a.session) })
+}
+
+func (m *BackgroundManager) abort(a *attempt, session SessionID) {
+	ctx, cancel := context.WithTimeout(context.Background(), m.cfg.AbortGrace)
+	defer cancel()
+	err := guard("abort", func() error { return m.client.Abort(ctx, session) })
+
+	m.mu.Lock()
+	a.aborting = false
+	a.aborted = err == nil
+	a.abortErr = err
+	a.cancel(nil) // only now: an abort is gentler than a cut line
+	release := a.release
+	m.restLocked(a)
+	m.unlock()
+
+	if release {
+		m.releaseLate(a, session)
+	}
+}
+
+// restLocked looks whether the child of a stopped attempt has come to rest and
+// ends the attempt if so. Proof of rest is a turn that returned without error or
+// an Abort that returned nil; when both calls are over without proof, the
+// attempt ends as unstopped.
+func (m *BackgroundManager) restLocked(a *attempt) {
+	switch {
+	case !a.current():
+		if a.turnOver || a.aborted {
+			m.provenLocked(a)
+		}
+	case a.turnOver, a.aborted && a.call == returned:
+		m.endStoppedLocked(a, nil)
+	case a.aborted:
+		m.armLocked(&a.deadline, time.Now().Add(settleWait))
+	case a.abortErr != nil && a.call == returned:
+		m.endStoppedLocked(a, a.abortErr)
+	}
+	m.forgetLocked(a)
+}
+
+// endStoppedLocked ends an attempt that was stopping. A child that may still be
+// running is marked and listed.
+func (m *BackgroundManager) endStoppedLocked(a *attempt, unstopped error) {
+	t := a.task
+	if unstopped != nil {
+		t.last.Unstopped = unstopped
+		m.unstopped[t] = struct{}{}
+		m.logLocked(slog.LevelWarn, "child not known to be stopped",
+			slog.String("task", string(t.id)), slog.String("session", string(a.session)))
+	}
+	m.endLocked(a, onStopped, t.reason)
+}
+
+// provenLocked clears the mark of an attempt that was given up and has come to
+// rest after all.
+func (m *BackgroundManager) provenLocked(a *attempt) {
+	t := a.task
+	if t.last.Number != int(a.number) || t.last.Unstopped == nil {
+		return
+	}
+	t.last.Unstopped = nil
+	delete(m.unstopped, t)
+}
+
+// dueLocked is the attempt's deadline: of its start, or of its grace.
+func (a *attempt) dueLocked(m *BackgroundManager, _ time.Time) {
+	t := a.task
+	switch {
+	case !a.current():
+	case t.status == Starting:
+		m.stopLocked(t, &Reason{
+			Code: StartTimeout, Limit: "start", Value: t.limits.Start.String(),
+			Observed: "no session", Setting: "TaskLimits.Start",
+		}, false)
+	case a.aborted:
+		m.endStoppedLocked(a, nil)
+	default:
+		m.endStoppedLocked(a, cmp.Or(a.abortErr, errNoRest))
+	}
+}
+
+// releaseLate gives up a session that came too late to be used.
+func (m *BackgroundManager) releaseLate(a *attempt, session SessionID) {
+	err := m.releaseSession(session)
+	m.mu.Lock()
+	defer m.unlock()
+	if err != nil {
+		m.logLocked(slog.LevelWarn, "session not released",
+			slog.String("task", string(a.task.id)), slog.String("session", string(session)))
+	}
+}
+
+// releaseSession has the client give up a session that nobody will prompt.
+func (m *BackgroundManager) releaseSession(id SessionID) error {
+	ctx, cancel := context.WithTimeout(m.life, m.cfg.AbortGrace)
+	defer cancel()
+	return m.caps.release(ctx, id)
+}

@@ -1,0 +1,173 @@
+package subagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+)
+
+var (
+	// ErrEnded: the outcome of the run was fixed before this call.
+	ErrEnded = errors.New("subagent: already ended")
+	// ErrNotPending: the task has started, and CancelOptions.OnlyPending is set.
+	ErrNotPending = errors.New("subagent: not pending")
+	// ErrUnstopped: a child may still be running, or a call has not returned.
+	ErrUnstopped = errors.New("subagent: not known to be stopped")
+)
+
+// CancelOptions say how to cancel. The zero value cancels for the user.
+type CancelOptions struct {
+	// Cause is the reason written on the task, one of those of a cancelled run.
+	// A parent that cancels with ByParent knows, and is not told. Defaults to ByUser.
+	Cause ReasonCode
+	// Silent tells nobody. A batch that waits for this task closes all the same.
+	Silent bool
+	// OnlyPending leaves a task that has started alone: ErrNotPending.
+	OnlyPending bool
+	// LeaveRunning ends the task and lets the child's turn go on, unlimited and
+	// unheard; it is marked unstopped until it ends.
+	LeaveRunning bool
+}
+
+func (o *CancelOptions) validate() error {
+	if o.Cause == "" {
+		o.Cause = ByUser
+	}
+	if outcomes[o.Cause] != Cancelled {
+		return &InputError{"CancelOptions.Cause", strconv.Quote(string(o.Cause)), "must be the reason of a cancelled run"}
+	}
+	return nil
+}
+
+// Cancel ends a task and returns when its child is known to be stopped. A pending
+// task ends at once; of a running one the turn is aborted, and until the child is
+// at rest, for Config.AbortGrace at most, its status is Stopping and its lease is
+// held. Its live descendants end with it.
+//
+// ctx bounds the wait and not the cancel. The task that is returned is current in
+// any case. The error is nil when this call ended the task; [ErrEnded] when its
+// outcome was fixed before, which the task then shows; [ErrUnstopped] when the
+// child may still be running; [ErrNotFound], [ErrNotPending], *[InputError], or
+// ctx's own.
+func (m *BackgroundManager) Cancel(ctx context.Context, id TaskID, o CancelOptions) (Task, error) {
+	if err := o.validate(); err != nil {
+		return Task{}, err
+	}
+	e, err := m.cancel(id, o)
+	if e == nil {
+		return Task{}, err
+	}
+	t, stopErr := m.awaitStop(ctx, id, e)
+	return t, errors.Join(err, stopErr)
+}
+
+// awaitStop waits for a run to have ended and tells whether its child may still
+// be running.
+func (m *BackgroundManager) awaitStop(ctx context.Context, id TaskID, e *ending) (Task, error) {
+	if err := e.wait(ctx); err != nil {
+		t, _ := m.Get(id)
+		return t, err
+	}
+	return e.task, e.task.unstopped()
+}
+
+// cancel does the cancelling and returns the ending to wait for.
+func (m *BackgroundManager) cancel(id TaskID, o CancelOptions) (*ending, error) {
+	m.mu.Lock()
+	defer m.unlock()
+	t := m.byID[id]
+	if t == nil {
+		return nil, fmt.Errorf("%w: %q", ErrNotFound, id)
+	}
+	if o.OnlyPending && t.status != Pending && !t.status.Terminal() {
+		return &ending{task: m.snapshotLocked(t)}, fmt.Errorf("%w: task %s is %s", ErrNotPending, id, t.status)
+	}
+	e := m.endingLocked(t)
+	if t.status == Stopping || t.status.Terminal() {
+		return e, fmt.Errorf("%w: task %s is %s", ErrEnded, id, t.status)
+	}
+	m.cancelLocked(t, o)
+	return e, nil
+}
+
+// cancelLocked cancels a task whose outcome is open.
+func (m *BackgroundManager) cancelLocked(t *task, o CancelOptions) {
+	t.silent = t.silent || o.Silent || o.Cause == ByParent
+	m.stopLocked(t, because(o.Cause, nil), o.LeaveRunning)
+}
+
+// unstopped is the error for a task whose child may still be running.
+func (t *Task) unstopped() error {
+	if n := len(t.Attempts); n > 0 && t.Attempts[n-1].Unstopped != nil {
+		return &UnstoppedError{Calls: []UnstoppedCall{{Task: t.ID, Session: t.Attempts[n-1].Session, Err: t.Attempts[n-1].Unstopped}}}
+	}
+	return nil
+}
+
+// CancelAll cancels every live task that matches, all at the same time, and
+// returns those that it ended, in order of launch, when their children are known
+// to be stopped. ctx bounds the wait; the error joins those of the single tasks.
+// Filter.Under names all the descendants of a session.
+func (m *BackgroundManager) CancelAll(ctx context.Context, f Filter, o CancelOptions) ([]Task, error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	endings, err := m.cancelAll(f, o)
+	if err != nil {
+		return nil, err
+	}
+	tasks := make([]Task, len(endings))
+	errs := make([]error, len(endings))
+	for i, e := range endings {
+		if tasks[i], err = m.awaitStop(ctx, e.id, e.ending); err != nil {
+			errs[i] = fmt.Errorf("task %s: %w", e.id, err)
+		}
+	}
+	return tasks, errors.Join(errs...)
+}
+
+type taskEnding struct {
+	id     TaskID
+	ending *ending
+}
+
+func (m *BackgroundManager) cancelAll(f Filter, o CancelOptions) ([]taskEnding, error) {
+	m.mu.Lock()
+	defer m.unlock()
+	match, err := m.matcherLocked(f)
+	if err != nil {
+		return nil, err
+	}
+	var chosen []*task
+	var endings []taskEnding
+	for _, t := range m.scopeLocked(f) {
+		open := t.status < Stopping && (t.status == Pending || !o.OnlyPending)
+		if open && match(t) {
+			chosen = append(chosen, t)
+			endings = append(endings, taskEnding{t.id, m.endingLocked(t)})
+		}
+	}
+	for _, t := range chosen {
+		if t.status < Stopping { // an ancestor among them may have taken it along
+			m.cancelLocked(t, o)
+		}
+	}
+	return endings, nil
+}
+
+// cascadeLocked stops all live descendants of a task that was stopped or failed.
+// They stop at the same time; each takes its own descendants along.
+func (m *BackgroundManager) cascadeLocked(t *task) {
+	own := m.mailboxes[t.session]
+	if t.session == "" || own == nil {
+		return
+	}
+	for _, children := range [][]*task{own.children, own.adopted} {
+		for _, child := range children {
+			if child.status < Stopping {
+				m.stopLocked(child, because(ParentGone, nil), false)
+			}
+		}
+	}
+}

@@ -1,0 +1,326 @@
+package subagent
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+
+	"github.com/seed-48fd9ae4/subagent/internal/heap"
+)
+
+// KeyKind is what a [Key] names.
+type KeyKind uint8
+
+const (
+	ModelKey      KeyKind = iota + 1 // Name is "provider/model"
+	AgentKey                         // Name is an agent whose tasks name no model
+	ProviderKey                      // Name is a provider, over all its models
+	AgentTotalKey                    // Name is an agent, over all models it runs with
+	GlobalKey                        // everything; no Name
+	ParentKey                        // the children of one parent session; in SetLimit, without Name, of each
+	StartsKey                        // sessions being created; no Name
+)
+
+var keyKinds = [...]string{
+	ModelKey: "model", AgentKey: "agent", ProviderKey: "provider", AgentTotalKey: "agent_total",
+	GlobalKey: "global", ParentKey: "parent", StartsKey: "starts",
+}
+
+// Key names a limit, and of the kinds [ModelKey] and [AgentKey] also a queue: a
+// task waits in its model's queue, or in its agent's when it names no model. The
+// kinds are namespaces of their own.
+type Key struct {
+	Kind KeyKind
+	Name string
+}
+
+// String is "model:anthropic/opus", "agent:explore", "global" and so on.
+func (k Key) String() string {
+	if int(k.Kind) >= len(keyKinds) || k.Kind == 0 {
+		return fmt.Sprintf("KeyKind(%d):%s", k.Kind, k.Name)
+	}
+	if k.Name == "" {
+		return keyKinds[k.Kind]
+	}
+	return keyKinds[k.Kind] + ":" + k.Name
+}
+
+// MarshalText writes the key as its String.
+func (k Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// keyOf is the queue that work falls under.
+func keyOf(agent, model string) Key {
+	if model != "" {
+		return Key{ModelKey, model}
+	}
+	return Key{AgentKey, agent}
+}
+
+// providerOf is what stands before a model's first slash; "" if there is none.
+func providerOf(model string) string {
+	provider, _, ok := strings.Cut(model, "/")
+	if !ok {
+		return ""
+	}
+	return provider
+}
+
+// limitOf resolves the limit of a key from what is configured.
+func (l *KeyLimits) limitOf(k Key) int {
+	switch k.Kind {
+	case ModelKey:
+		return cmp.Or(l.Models[k.Name], cmp.Or(l.Providers[providerOf(k.Name)], l.Default))
+	case AgentKey:
+		return cmp.Or(l.Agents[k.Name], l.Default)
+	case AgentTotalKey:
+		return cmp.Or(l.Agents[k.Name], Off)
+	case ProviderKey:
+		return cmp.Or(l.Providers[k.Name], Off)
+	case GlobalKey:
+		return l.Global
+	case StartsKey:
+		return l.Starts
+	default:
+		return l.PerParent
+	}
+}
+
+// The shares of a lease: one place in each semaphore that applies.
+const (
+	shareParent = iota // looked at first: a full parent is passed over, all else is waited for
+	shareKey
+	shareProvider
+	shareAgent
+	numShares // what a ticket names itself; the two below are the manager's
+
+	shareGlobal = numShares
+	shareStarts = numShares + 1
+	leaseShares = numShares + 2
+)
+
+// semaphore counts the leases of one key. Guarded by mu.
+type semaphore struct {
+	key     Key
+	limit   int // Off: none
+	held    int
+	refs    int               // tickets that name it; at 0 it leaves the books
+	waiting heap.Heap[*queue] // queues whose candidate waits for room here
+	parked  []*lane           // a parent's cap only: its lanes, passed over
+	freed   bool              // stands in the manager's freed list
+}
+
+func (s *semaphore) full() bool { return s.limit != Off && s.held >= s.limit }
+
+// lease is permission to run: a place in every semaphore that applies, taken
+// whole under mu and given back once, place by place or all together.
+type lease [leaseShares]*semaphore
+
+// takeLocked takes the lease of a ticket, all or nothing; full is the first
+// semaphore without room.
+func (m *BackgroundManager) takeLocked(t *ticket) (l lease, full *semaphore) {
+	copy(l[:], t.sems[:])
+	l[shareGlobal], l[shareStarts] = &m.global, &m.starts
+	for _, s := range l {
+		if s != nil && s.full() {
+			return lease{}, s
+		}
+	}
+	for _, s := range l {
+		if s != nil {
+			s.held++
+		}
+	}
+	return l, nil
+}
+
+// freeLocked gives one share of a lease back, if it is still held.
+func (m *BackgroundManager) freeLocked(l *lease, share int) {
+	s := l[share]
+	if s == nil {
+		return
+	}
+	l[share] = nil
+	if s.held--; s.held < 0 {
+		panic("subagent: lease released twice: " + s.key.String())
+	}
+	m.roomLocked(s)
+}
+
+// releaseLocked gives a whole lease back.
+func (m *BackgroundManager) releaseLocked(l *lease) {
+	for share := range l {
+		m.freeLocked(l, share)
+	}
+}
+
+// roomLocked notes that a semaphore may have room, for the next dispatch.
+func (m *BackgroundManager) roomLocked(s *semaphore) {
+	for len(s.parked) > 0 && !s.full() {
+		l := s.parked[len(s.parked)-1]
+		l.unpark()
+		l.queue.open.Push(l)
+		m.freshenLocked(l.queue)
+	}
+	if !s.freed && s.waiting.Len() > 0 {
+		s.freed = true
+		m.freed = append(m.freed, s)
+	}
+}
+
+// freshenLocked has a queue compete in the next dispatch, whatever it waited for.
+func (m *BackgroundManager) freshenLocked(q *queue) {
+	if q.home != nil {
+		q.home.Remove(q)
+		q.home = nil
+	}
+	if t := q.candidate(); t != nil {
+		q.enter(&m.fresh, t)
+	}
+}
+
+func (q *queue) enter(home *heap.Heap[*queue], t *ticket) {
+	q.age, q.home = t.seq, home
+	home.Push(q)
+}
+
+// maxPasses is how often the head of a queue is passed by because of its own
+// parent's cap. Then its queue starts nobody else before it.
+const maxPasses = 64
+
+// dispatchLocked starts everything that can start, the oldest first. It runs
+// after every enqueue, removal, release and change of a limit; its cost depends
+// on what it starts and not on how many wait.
+func (m *BackgroundManager) dispatchLocked() {
+	for q := m.oldestLocked(); q != nil; q = m.oldestLocked() {
+		m.tryLocked(q)
+	}
+}
+
+// oldestLocked takes the queue with the oldest candidate among those that may
+// have become able to start one; nil when there is none.
+func (m *BackgroundManager) oldestLocked() *queue {
+	best, _ := m.fresh.Top()
+	for i := 0; i < len(m.freed); {
+		s := m.freed[i]
+		q, ok := s.waiting.Top()
+		if !ok || s.full() {
+			s.freed = false
+			last := len(m.freed) - 1
+			m.freed[i], m.freed[last] = m.freed[last], nil
+			m.freed = m.freed[:last]
+			continue
+		}
+		if best == nil || q.Before(best) {
+			best = q
+		}
+		i++
+	}
+	if best != nil {
+		best.home.Remove(best)
+		best.home = nil
+	}
+	return best
+}
+
+// tryLocked starts the candidate of a queue, or puts the queue where it will be
+// found when what it lacks is there.
+func (m *BackgroundManager) tryLocked(q *queue) {
+	for t := q.candidate(); t != nil; t = q.candidate() {
+		head := q.all.first()
+		if head != t && head.passes >= maxPasses {
+			q.enter(&head.sems[shareParent].waiting, head)
+			return
+		}
+		l, full := m.takeLocked(t)
+		switch {
+		case full == nil:
+			if head != t {
+				head.passes++
+			}
+			m.grantLocked(t, l)
+			return
+		case t.lane != nil && full == t.sems[shareParent]:
+			t.lane.park()
+		default:
+			q.enter(&full.waiting, t)
+			return
+		}
+	}
+}
+
+// grantLocked takes a ticket out of its queue and gives it its lease.
+func (m *BackgroundManager) grantLocked(t *ticket, l lease) {
+	m.unqueueLocked(t)
+	t.taker.grantLocked(m, l)
+}
+
+// enqueueLocked puts a ticket at the end of the queue of its key.
+func (m *BackgroundManager) enqueueLocked(t *ticket, k Key) {
+	q := m.queues[k]
+	if q == nil {
+		q = &queue{key: k}
+		q.split(m.cfg.Keys.PerParent != Off)
+		m.queues[k] = q
+	}
+	m.seq++
+	t.seq = m.seq
+	q.push(t)
+	if q.home == nil {
+		m.freshenLocked(q)
+	}
+}
+
+// leaveQueueLocked takes a task that will not start out of its queue.
+func (m *BackgroundManager) leaveQueueLocked(t *task) {
+	if t.block == nil {
+		return
+	}
+	m.unqueueLocked(&t.ticket)
+	m.dropSharesLocked(&t.ticket)
+}
+
+// unqueueLocked takes a waiting ticket out and lets the rest of its queue compete.
+func (m *BackgroundManager) unqueueLocked(t *ticket) {
+	q := t.queue
+	q.remove(t)
+	m.freshenLocked(q)
+	if q.all.n == 0 {
+		delete(m.queues, q.key)
+	}
+}
+
+// nameSharesLocked resolves, once, the semaphores that work falls under.
+func (m *BackgroundManager) nameSharesLocked(t *ticket, parent SessionID, agent, model string) {
+	if parent != "" {
+		t.sems[shareParent] = m.semaphoreLocked(Key{ParentKey, string(parent)})
+	}
+	t.sems[shareKey] = m.semaphoreLocked(keyOf(agent, model))
+	t.sems[shareAgent] = m.semaphoreLocked(Key{AgentTotalKey, agent})
+	if provider := providerOf(model); provider != "" {
+		t.sems[shareProvider] = m.semaphoreLocked(Key{ProviderKey, provider})
+	}
+}
+
+// dropSharesLocked is the other end of nameSharesLocked: the ticket will take
+// nothing any more.
+func (m *BackgroundManager) dropSharesLocked(t *ticket) {
+	for _, s := range t.sems {
+		if s == nil {
+			continue
+		}
+		if s.refs--; s.refs == 0 {
+			delete(m.sems, s.key)
+		}
+	}
+	t.sems = [numShares]*semaphore{}
+}
+
+func (m *BackgroundManager) semaphoreLocked(k Key) *semaphore {
+	s := m.sems[k]
+	if s == nil {
+		s = &semaphore{key: k, limit: m.cfg.Keys.limitOf(k)}
+		m.sems[k] = s
+	}
+	s.refs++
+	return s
+}

@@ -1,0 +1,304 @@
+package subagent
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// Off turns a limit or a duration off: where 0 means the default that a field's
+// comment gives, Off means none.
+const Off = -1
+
+// Config is how a manager behaves. Its zero value works: every field's comment
+// ends with its default. New copies it, so later changes to it change nothing.
+type Config struct {
+	// Notifier is told about finished runs. Defaults to the client if it is a
+	// Notifier; else nobody is told and parents read with Drain.
+	Notifier Notifier
+
+	// Keys are the concurrency limits. Defaults to 5 running tasks per model, or
+	// per agent where a task names no model, and no other cap.
+	Keys KeyLimits
+
+	// Spawn limits how many tasks sessions may launch, and how deep. Defaults to
+	// 3 levels and 64 live descendants per root.
+	Spawn SpawnLimits
+
+	// Task are the limits of one task; Agents[name].Limits beat them and
+	// LaunchInput.Limits beat those, field by field. Defaults to 60 s for the
+	// start and no limit for waiting.
+	Task TaskLimits
+
+	// Agents are the agents that may be launched. Defaults to nil: any name may.
+	Agents map[string]Agent
+
+	// Tools switches tools on and off for all children. An agent's and a launch's
+	// own switches join it; a tool switched off anywhere is off. Defaults to none.
+	Tools map[string]bool
+
+	// Mailbox is how parents are told. Defaults to batches gathered for 100 ms.
+	Mailbox MailboxPolicy
+
+	// AbortGrace is how long a stopped child may take to come to rest before it
+	// is given up: recorded as unstopped and listed. It also bounds each Abort
+	// and Release call. It can't be Off. Defaults to 10 s.
+	AbortGrace time.Duration
+
+	// Admit has the last word on a launch, before anything is recorded; its error
+	// refuses the launch and is returned. It runs in the goroutine of Launch.
+	// Defaults to nil: all are admitted.
+	Admit func(context.Context, LaunchInput, Lineage) error
+
+	// Logger gets one line per transition and per failed delivery, never a prompt
+	// or a result. Defaults to nil: silent.
+	Logger *slog.Logger
+}
+
+// KeyLimits are how many tasks may run at the same time. A model's own entry
+// beats its provider's, and that beats Default, as the limit of the model's
+// queue; a provider's entry also counts over all its models, an agent's over all
+// models it runs with. In each map 0 means as if absent and Off means no limit.
+type KeyLimits struct {
+	Default   int            // per queue. Defaults to 5.
+	Models    map[string]int // by "provider/model"
+	Providers map[string]int // by what stands before the first "/"
+	Agents    map[string]int
+	Global    int // over everything. Defaults to Off.
+	PerParent int // over the children of one parent session. Defaults to Off.
+	Starts    int // sessions being created at one time. Defaults to Off.
+}
+
+// SpawnLimits keep agents from launching without end.
+type SpawnLimits struct {
+	Depth        int // a root's child has depth 1. Defaults to 3.
+	LivePerRoot  int // descendants of one root that have not ended. Defaults to 64.
+	TotalPerRoot int // descendants of one root ever launched. Defaults to Off.
+	QueueDepth   int // tasks waiting in one queue. Defaults to Off.
+}
+
+// TaskLimits bound one task.
+type TaskLimits struct {
+	// QueueWait is how long a run may wait for its lease. Defaults to Off.
+	QueueWait time.Duration
+	// Start is how long the creation of the session may take. Defaults to 60 s.
+	Start time.Duration
+	// ResultBytes is how much of a result's text is kept. Defaults to 256 KiB.
+	ResultBytes int
+}
+
+// Agent is one entry of Config.Agents.
+type Agent struct {
+	Aliases  []string // other names for it
+	Model    string   // the model of launches that name none
+	Tools    map[string]bool
+	Limits   *TaskLimits
+	Disabled bool // known, but not to be launched
+}
+
+// MailboxPolicy is how finished runs are told to parents.
+type MailboxPolicy struct {
+	// Gather is how long a batch waits for one more finished run after each, and
+	// GatherMax how long it waits altogether. Default to 100 ms and 1 s.
+	Gather, GatherMax time.Duration
+	// Tries is how often a batch is sent before it is parked: kept for Drain and
+	// for the parent's next batch. Defaults to 8. It can't be Off.
+	Tries int
+	// Backoff is the pause after a failed try, doubled with each and cut at
+	// BackoffMax; the pause taken is drawn from its upper half. Default to 500 ms
+	// and 30 s.
+	Backoff, BackoffMax time.Duration
+	// Timeout bounds one Notify call. Defaults to 30 s.
+	Timeout time.Duration
+	// WakeEach asks for a turn with each batch, not only with the final one and
+	// those that hold a failure. Defaults to false.
+	WakeEach bool
+	// PreviewBytes is how much of each result stands in the text, TextBytes how
+	// long the whole text may be. Default to 700 and 8192 bytes; Off for
+	// PreviewBytes means no preview. TextBytes is at least 1024.
+	PreviewBytes, TextBytes int
+	// Render makes the text of a notification; its Text is empty then. It runs
+	// outside all locks. Defaults to [Render].
+	Render func(Notification) string
+}
+
+// InputError is a value that breaks a rule. Nothing was changed by the call.
+type InputError struct {
+	Field string // as written in Go: "Config.Keys.Default"
+	Value string
+	Rule  string
+}
+
+func (e *InputError) Error() string {
+	return fmt.Sprintf("subagent: %s is %s: %s", e.Field, e.Value, e.Rule)
+}
+
+// number is any type of setting that 0 and Off apply to.
+type number interface{ ~int | ~int64 }
+
+// setting is one number of a Config with its rule.
+type setting struct {
+	field string
+	get   func(*Config) (value int64, text string)
+	def   func(*Config)
+	least int64 // Off, or the least value allowed
+}
+
+// set describes a setting. The default replaces 0; least is the least value allowed.
+func set[T number](field string, at func(*Config) *T, def, least T) setting {
+	return setting{
+		field: field,
+		least: int64(least),
+		get: func(c *Config) (int64, string) {
+			v := *at(c)
+			return int64(v), fmt.Sprint(v)
+		},
+		def: func(c *Config) {
+			if *at(c) == 0 {
+				*at(c) = def
+			}
+		},
+	}
+}
+
+// settings is every number of Config: its name, its default, its least value.
+var settings = []setting{
+	set("Config.Keys.Default", func(c *Config) *int { return &c.Keys.Default }, 5, Off),
+	set("Config.Keys.Global", func(c *Config) *int { return &c.Keys.Global }, Off, Off),
+	set("Config.Keys.PerParent", func(c *Config) *int { return &c.Keys.PerParent }, Off, Off),
+	set("Config.Keys.Starts", func(c *Config) *int { return &c.Keys.Starts }, Off, Off),
+	set("Config.Spawn.Depth", func(c *Config) *int { return &c.Spawn.Depth }, 3, Off),
+	set("Config.Spawn.LivePerRoot", func(c *Config) *int { return &c.Spawn.LivePerRoot }, 64, Off),
+	set("Config.Spawn.TotalPerRoot", func(c *Config) *int { return &c.Spawn.TotalPerRoot }, Off, Off),
+	set("Config.Spawn.QueueDepth", func(c *Config) *int { return &c.Spawn.QueueDepth }, Off, Off),
+	set("Config.Task.QueueWait", func(c *Config) *time.Duration { return &c.Task.QueueWait }, Off, Off),
+	set("Config.Task.Start", func(c *Config) *time.Duration { return &c.Task.Start }, 60*time.Second, Off),
+	set("Config.Task.ResultBytes", func(c *Config) *int { return &c.Task.ResultBytes }, 256<<10, Off),
+	set("Config.Mailbox.Gather", func(c *Config) *time.Duration { return &c.Mailbox.Gather }, 100*time.Millisecond, Off),
+	set("Config.Mailbox.GatherMax", func(c *Config) *time.Duration { return &c.Mailbox.GatherMax }, time.Second, Off),
+	set("Config.Mailbox.Tries", func(c *Config) *int { return &c.Mailbox.Tries }, 8, 1),
+	set("Config.Mailbox.Backoff", func(c *Config) *time.Duration { return &c.Mailbox.Backoff }, 500*time.Millisecond, 1),
+	set("Config.Mailbox.BackoffMax", func(c *Config) *time.Duration { return &c.Mailbox.BackoffMax }, 30*time.Second, 1),
+	set("Config.Mailbox.Timeout", func(c *Config) *time.Duration { return &c.Mailbox.Timeout }, 30*time.Second, 1),
+	set("Config.Mailbox.PreviewBytes", func(c *Config) *int { return &c.Mailbox.PreviewBytes }, 700, Off),
+	set("Config.Mailbox.TextBytes", func(c *Config) *int { return &c.Mailbox.TextBytes }, 8<<10, 1<<10),
+	set("Config.AbortGrace", func(c *Config) *time.Duration { return &c.AbortGrace }, 10*time.Second, 1),
+}
+
+// prepared is the configuration a manager runs with: a copy, with defaults, checked.
+func (c Config) prepared() (Config, error) {
+	c.Keys.Models = maps.Clone(c.Keys.Models)
+	c.Keys.Providers = maps.Clone(c.Keys.Providers)
+	c.Keys.Agents = maps.Clone(c.Keys.Agents)
+	c.Tools = maps.Clone(c.Tools)
+	c.Agents = cloneAgents(c.Agents)
+	for _, s := range settings {
+		s.def(&c)
+		if v, text := s.get(&c); v < s.least || v == 0 {
+			return c, &InputError{s.field, text, leastRule(s.least)}
+		}
+	}
+	if c.Mailbox.Render == nil {
+		c.Mailbox.Render = c.Mailbox.render
+	}
+	return c, c.validate()
+}
+
+func leastRule(least int64) string {
+	if least == Off {
+		return "must be positive, 0 for the default, or Off"
+	}
+	return "must be at least " + strconv.FormatInt(least, 10) + ", or 0 for the default"
+}
+
+func (c *Config) validate() error {
+	for _, m := range []struct {
+		field  string
+		limits map[string]int
+	}{
+		{"Config.Keys.Models", c.Keys.Models},
+		{"Config.Keys.Providers", c.Keys.Providers},
+		{"Config.Keys.Agents", c.Keys.Agents},
+	} {
+		for _, name := range slices.Sorted(maps.Keys(m.limits)) {
+			if n := m.limits[name]; n < Off {
+				return &InputError{fmt.Sprintf("%s[%q]", m.field, name), strconv.Itoa(n), leastRule(Off)}
+			}
+		}
+	}
+	return c.validateAgents()
+}
+
+// validateAgents checks each agent, and that no name stands for two.
+func (c *Config) validateAgents() error {
+	owner := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(c.Agents)) {
+		agent := c.Agents[name]
+		field := fmt.Sprintf("Config.Agents[%q]", name)
+		if err := agent.Limits.validate(field + ".Limits"); err != nil {
+			return err
+		}
+		for _, n := range append([]string{name}, agent.Aliases...) {
+			switch other, taken := owner[n]; {
+			case cleanAgent(n) != n || n == "":
+				return &InputError{field, strconv.Quote(n), "a name can't be blank or stand in quotes or slashes"}
+			case taken:
+				return &InputError{field, strconv.Quote(n), fmt.Sprintf("the name belongs to agent %q already", other)}
+			}
+			owner[n] = name
+		}
+	}
+	return nil
+}
+
+// validate checks the limits of one launch or agent, where 0 means inherited.
+func (l *TaskLimits) validate(field string) error {
+	if l == nil {
+		return nil
+	}
+	for _, v := range []struct {
+		name  string
+		value int64
+		text  string
+	}{
+		{".QueueWait", int64(l.QueueWait), l.QueueWait.String()},
+		{".Start", int64(l.Start), l.Start.String()},
+		{".ResultBytes", int64(l.ResultBytes), strconv.Itoa(l.ResultBytes)},
+	} {
+		if v.value < Off {
+			return &InputError{field + v.name, v.text, "must be positive, 0 to inherit, or Off"}
+		}
+	}
+	return nil
+}
+
+// over returns l with what it leaves open taken from base.
+func (l *TaskLimits) over(base TaskLimits) TaskLimits {
+	if l == nil {
+		return base
+	}
+	return TaskLimits{
+		QueueWait:   cmp.Or(l.QueueWait, base.QueueWait),
+		Start:       cmp.Or(l.Start, base.Start),
+		ResultBytes: cmp.Or(l.ResultBytes, base.ResultBytes),
+	}
+}
+
+func cloneAgents(agents map[string]Agent) map[string]Agent {
+	agents = maps.Clone(agents)
+	for name, a := range agents {
+		a.Aliases = slices.Clone(a.Aliases)
+		a.Tools = maps.Clone(a.Tools)
+		if a.Limits != nil {
+			limits := *a.Limits
+			a.Limits = &limits
+		}
+		agents[name] = a
+	}
+	return agents
+}

@@ -1,0 +1,171 @@
+package subagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/google/uuid"
+)
+
+// Turn is what a function given to [Func] works on: one prompt in one session.
+// The text of the prompt is turn.Text, and so on for all fields of [Prompt].
+type Turn struct {
+	Prompt
+	Create  CreateRequest // what the session was made from
+	Session SessionID     // names the session; a child that launches is its Parent
+	// History is the Result.History of the session's last turn that returned one;
+	// nil at first.
+	History any
+	// Steered receives messages that came in while the turn runs. Read it without
+	// blocking, say before each step.
+	Steered <-chan string
+}
+
+// steerBuffer is how many messages a turn of Func may be behind with.
+const steerBuffer = 16
+
+// Func makes a SessionClient of an agent loop that runs in this process: run is
+// called once per turn and returns when the turn is over. It must end soon after
+// ctx does; until then the child counts as running. An error fails the task, and
+// text beside it is kept as partial; a [SessionError] says more.
+//
+// The client keeps each session's History until the session is released. It is
+// also a [Steerer] and a [Releaser].
+func Func(run func(ctx context.Context, turn Turn) (Result, error)) SessionClient {
+	return &funcClient{run: run, sessions: map[SessionID]*funcSession{}}
+}
+
+type funcClient struct {
+	run func(context.Context, Turn) (Result, error)
+
+	mu       sync.Mutex // guards sessions and all in them
+	sessions map[SessionID]*funcSession
+}
+
+type funcSession struct {
+	create  CreateRequest
+	history any
+	turn    *funcTurn // nil while the session rests
+}
+
+type funcTurn struct {
+	cancel  context.CancelFunc
+	over    chan struct{} // closed when run has returned
+	steered chan string
+}
+
+var (
+	errNoSession = errors.New("no such session")
+	errBusy      = errors.New("the session is in a turn already")
+	errResting   = errors.New("the session is in no turn")
+	errSteerFull = fmt.Errorf("%d messages wait already", steerBuffer)
+)
+
+func (c *funcClient) Create(_ context.Context, req CreateRequest) (SessionID, error) {
+	id := SessionID("fn_" + uuid.NewString())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sessions[id] = &funcSession{create: req}
+	return id, nil
+}
+
+func (c *funcClient) Prompt(ctx context.Context, id SessionID, p Prompt) (Result, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	turn, live, err := c.begin(id, p, cancel)
+	if err != nil {
+		return Result{}, &SessionError{Op: "prompt", Session: id, Class: ClassInvalid, Err: err}
+	}
+	var r Result
+	defer func() { c.finish(id, live, r) }() // also when run panics
+	r, err = c.run(ctx, turn)
+	if err == nil && ctx.Err() != nil {
+		// Some frameworks end a cancelled loop without an error.
+		err = context.Cause(ctx)
+	}
+	var said *SessionError
+	if err != nil && !errors.As(err, &said) {
+		err = &SessionError{Op: "prompt", Session: id, Err: err}
+	}
+	return r, err
+}
+
+func (c *funcClient) begin(id SessionID, p Prompt, cancel context.CancelFunc) (Turn, *funcTurn, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.sessions[id]
+	if s == nil {
+		return Turn{}, nil, errNoSession
+	}
+	if s.turn != nil {
+		return Turn{}, nil, errBusy
+	}
+	s.turn = &funcTurn{cancel: cancel, over: make(chan struct{}), steered: make(chan string, steerBuffer)}
+	return Turn{Prompt: p, Create: s.create, Session: id, History: s.history, Steered: s.turn.steered}, s.turn, nil
+}
+
+func (c *funcClient) finish(id SessionID, live *funcTurn, r Result) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	close(live.over)
+	if s := c.sessions[id]; s != nil {
+		s.turn = nil
+		if r.History != nil {
+			s.history = r.History
+		}
+	}
+}
+
+// Abort cancels the turn's context and returns when run has returned.
+func (c *funcClient) Abort(ctx context.Context, id SessionID) error {
+	c.mu.Lock()
+	var live *funcTurn
+	if s := c.sessions[id]; s != nil {
+		live = s.turn
+	}
+	c.mu.Unlock()
+	if live == nil {
+		return nil
+	}
+	live.cancel()
+	select {
+	case <-live.over:
+		return nil
+	case <-ctx.Done():
+		return &SessionError{Op: "abort", Session: id, Err: context.Cause(ctx)}
+	}
+}
+
+// Steer puts a message into the turn that runs.
+func (c *funcClient) Steer(_ context.Context, id SessionID, text string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.sessions[id]
+	switch {
+	case s == nil:
+		return &SessionError{Op: "steer", Session: id, Class: ClassInvalid, Err: errNoSession}
+	case s.turn == nil:
+		return &SessionError{Op: "steer", Session: id, Class: ClassInvalid, Err: errResting}
+	}
+	select {
+	case s.turn.steered <- text:
+		return nil
+	default:
+		return &SessionError{Op: "steer", Session: id, Class: ClassOverloaded, Err: errSteerFull}
+	}
+}
+
+// Release forgets a session and its history. A turn that runs goes on.
+func (c *funcClient) Release(_ context.Context, id SessionID) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.sessions, id)
+	return nil
+}
+
+var (
+	_ Releaser = (*funcClient)(nil)
+	_ Steerer  = (*funcClient)(nil)
+)

@@ -1,0 +1,126 @@
+package subagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+)
+
+// origin is where a launch comes from, as far as the books need it.
+type origin struct {
+	Lineage
+	under *task // the nearest ancestor that is a task of ours, or nil
+	root  *root // counts for a root that has no session; nil: found by Lineage.Root
+}
+
+// maxLineage bounds the walk to a root: a chain that goes on longer is taken
+// for one without an end.
+const maxLineage = 256
+
+var errLineageCycle = errors.New("the parent chain has no end")
+
+// trace finds out where a parent session comes from: from memory where the
+// session is known, else from the client, one step at a time up to a session
+// that is known or a root. It fails closed.
+func (m *BackgroundManager) trace(ctx context.Context, parent SessionID) (origin, error) {
+	if err := m.open(); err != nil {
+		return origin{}, err
+	}
+	above := parent
+	for steps := range maxLineage {
+		if o, ok := m.known(above); ok {
+			o.Parent = parent
+			o.Depth += steps
+			return o, nil
+		}
+		next, err := m.caps.parentOf(ctx, above)
+		if err != nil {
+			return origin{}, fmt.Errorf("%w: session %q, an ancestor of %q or itself: %w", ErrLineage, above, parent, err)
+		}
+		if ctx.Err() != nil {
+			return origin{}, context.Cause(ctx)
+		}
+		if next == "" {
+			return origin{Lineage: Lineage{Parent: parent, Root: above, Depth: steps + 1}}, nil
+		}
+		above = next
+	}
+	return origin{}, fmt.Errorf("%w: session %q: %w", ErrLineage, parent, errLineageCycle)
+}
+
+// open returns ErrClosed once nothing is admitted any more.
+func (m *BackgroundManager) open() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.phase != admitting {
+		return ErrClosed
+	}
+	return nil
+}
+
+// known tells the origin of a child of a session that is in the books: a task's
+// own, or one that has launched before. A launch without a parent is its own root.
+func (m *BackgroundManager) known(s SessionID) (o origin, ok bool) {
+	if s == "" {
+		return origin{Lineage: Lineage{Depth: 1}}, true
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if t := m.bySession[s]; t != nil {
+		o = origin{Lineage: Lineage{s, t.root.id, int(t.depth) + 1}, under: t}
+		if t.root.id == "" {
+			o.root = t.root
+		}
+		return o, true
+	}
+	if b := m.mailboxes[s]; b != nil {
+		return b.origin, true
+	}
+	return origin{}, false
+}
+
+// Reservation is a place under the spawn limits for a child that is made without
+// the manager. It counts as a live descendant until it is given back; Release and
+// Rollback may be called at any time and together count once.
+type Reservation struct {
+	Lineage Lineage // of the child it was made for
+	m       *BackgroundManager
+	root    *root
+	once    sync.Once
+}
+
+// Reserve takes a place under the spawn limits for a child of parent that will be
+// made elsewhere. Its errors are those of Launch.
+func (m *BackgroundManager) Reserve(ctx context.Context, parent SessionID) (*Reservation, error) {
+	if parent == "" {
+		return nil, &InputError{"parent", `""`, "a session is required"}
+	}
+	o, err := m.trace(ctx, parent)
+	if err != nil {
+		return nil, fmt.Errorf("subagent: reserve: %w", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.admitLocked(o); err != nil {
+		return nil, fmt.Errorf("subagent: reserve: %w", err)
+	}
+	return &Reservation{Lineage: o.Lineage, m: m, root: m.spawnLocked(o)}, nil
+}
+
+// Release gives the place back because the child has ended.
+func (r *Reservation) Release() { r.giveBack(0) }
+
+// Rollback gives the place back because there never was a child: it does not
+// count under SpawnLimits.TotalPerRoot either.
+func (r *Reservation) Rollback() { r.giveBack(1) }
+
+func (r *Reservation) giveBack(total int) {
+	r.once.Do(func() {
+		r.m.mu.Lock()
+		defer r.m.mu.Unlock()
+		r.root.live--
+		r.root.total -= total
+		r.m.forgetRootLocked(r.root)
+	})
+}

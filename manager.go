@@ -1,0 +1,271 @@
+package subagent
+
+import (
+	"context"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/seed-48fd9ae4/subagent/internal/heap"
+)
+
+var (
+	// ErrClosed: the manager was shut down.
+	ErrClosed = errors.New("subagent: manager closed")
+	// ErrNotFound: no task of this manager has the id or session, or matches.
+	ErrNotFound = errors.New("subagent: no such task")
+)
+
+var idEncoding = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
+
+// BackgroundManager launches child agents, holds them to their limits, and tells
+// each parent once when its children are done. Make one with [New]; all methods
+// may be called from any number of goroutines, also from within a child.
+//
+// An idle manager has no goroutine.
+type BackgroundManager struct {
+	client SessionClient
+	caps   capabilities
+	log    *slog.Logger // nil: silent
+
+	// life ends when Shutdown has waited long enough for deliveries and releases.
+	life context.Context
+	end  context.CancelFunc
+
+	// mu guards everything below, and every record that hangs off it: the books.
+	// Under it there is only plain data and the start of goroutines: no I/O, no
+	// code of the host, no blocking send. It is the only lock.
+	mu  sync.Mutex
+	cfg Config // only the limits of Keys ever change
+
+	seq       uint64  // enqueues so far
+	tasks     []*task // in order of launch
+	byID      map[TaskID]*task
+	bySession map[SessionID]*task
+	mailboxes map[SessionID]*mailbox
+	roots     map[SessionID]*root
+	live      int              // tasks that have not ended
+	count     [numStatuses]int // tasks by status
+
+	queues         map[Key]*queue
+	sems           map[Key]*semaphore
+	global, starts semaphore
+	fresh          heap.Heap[*queue] // queues to try in the next dispatch
+	freed          []*semaphore      // semaphores with room to look at in it
+	waiters        map[*waiter]struct{}
+
+	attempts  map[*attempt]struct{} // those with a call out
+	unstopped map[*task]struct{}    // tasks with a child that may still be running
+	watches   map[*watch]struct{}
+	told      NoticeStats
+
+	deadlines heap.Heap[*deadline]
+	timer     *time.Timer // the one timer; fires at or before the first deadline
+	timerAt   time.Time
+
+	lines    []line        // log lines to write once mu is released
+	routines int           // goroutines of ours that run
+	quiet    chan struct{} // closed when the last of them ends; made by Shutdown
+
+	phase     phase
+	releasing map[SessionID]TaskID // sessions that Shutdown gives up and has not yet
+	hurry     chan struct{}        // closed when Shutdown may not wait for children any more
+	hurried   bool
+	shutdown  chan struct{} // closed when Shutdown is over
+	closeErr  error         // its outcome
+}
+
+// New makes a manager over a client. It copies cfg, fills in the defaults and
+// checks it; the error is an *[InputError] that names the field and the rule.
+func New(client SessionClient, cfg Config) (*BackgroundManager, error) {
+	if client == nil {
+		return nil, &InputError{"client", "nil", "a SessionClient is needed"}
+	}
+	cfg, err := cfg.prepared()
+	if err != nil {
+		return nil, err
+	}
+	m := &BackgroundManager{
+		client:    client,
+		caps:      capabilitiesOf(client),
+		log:       cfg.Logger,
+		cfg:       cfg,
+		byID:      map[TaskID]*task{},
+		bySession: map[SessionID]*task{},
+		mailboxes: map[SessionID]*mailbox{},
+		roots:     map[SessionID]*root{},
+		queues:    map[Key]*queue{},
+		sems:      map[Key]*semaphore{},
+		waiters:   map[*waiter]struct{}{},
+		attempts:  map[*attempt]struct{}{},
+		unstopped: map[*task]struct{}{},
+		watches:   map[*watch]struct{}{},
+		global:    semaphore{key: Key{Kind: GlobalKey}, limit: cfg.Keys.Global},
+		starts:    semaphore{key: Key{Kind: StartsKey}, limit: cfg.Keys.Starts},
+		releasing: map[SessionID]TaskID{},
+		hurry:     make(chan struct{}),
+		shutdown:  make(chan struct{}),
+	}
+	m.life, m.end = context.WithCancel(context.Background())
+	if cfg.Notifier != nil {
+		m.caps.notifier = cfg.Notifier
+	}
+	return m, nil
+}
+
+// Get returns a task. The error is ErrNotFound.
+func (m *BackgroundManager) Get(id TaskID) (Task, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t := m.byID[id]
+	if t == nil {
+		return Task{}, fmt.Errorf("%w: %q", ErrNotFound, id)
+	}
+	return m.snapshotLocked(t), nil
+}
+
+// BySession returns the task that runs, or last ran, in a session. The error is
+// ErrNotFound.
+func (m *BackgroundManager) BySession(id SessionID) (Task, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t := m.bySession[id]
+	if t == nil {
+		return Task{}, fmt.Errorf("%w: session %q", ErrNotFound, id)
+	}
+	return m.snapshotLocked(t), nil
+}
+
+// goLocked starts a goroutine of the manager's own: the only go statement.
+func (m *BackgroundManager) goLocked(f func()) {
+	m.routines++
+	go func() {
+		defer m.routineEnded()
+		f()
+	}()
+}
+
+func (m *BackgroundManager) routineEnded() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.routines--
+	if m.routines == 0 && m.quiet != nil {
+		close(m.quiet)
+		m.quiet = nil
+	}
+}
+
+// guard calls host code and makes a panic in it an error.
+func guard(op string, call func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{Op: op, Value: v, Stack: debug.Stack()}
+		}
+	}()
+	return call()
+}
+
+// unlock releases mu after a change to the books: it starts what can start now
+// and writes, without the lock, what there is to log.
+func (m *BackgroundManager) unlock() {
+	m.dispatchLocked()
+	lines := m.lines
+	m.lines = nil
+	m.mu.Unlock()
+	for _, l := range lines {
+		l.write(m.log)
+	}
+}
+
+// line is one log line on its way: made under mu, written without it.
+type line struct {
+	level slog.Level
+	msg   string
+	attrs []slog.Attr
+}
+
+func (l line) write(log *slog.Logger) {
+	_ = guard("log", func() error {
+		log.LogAttrs(context.Background(), l.level, l.msg, l.attrs...)
+		return nil
+	})
+}
+
+func (m *BackgroundManager) logLocked(level slog.Level, msg string, attrs ...slog.Attr) {
+	if m.log != nil {
+		m.lines = append(m.lines, line{level, msg, attrs})
+	}
+}
+
+// logTransitionLocked notes where a task went and why, in words that carry
+// nothing a model wrote.
+func (m *BackgroundManager) logTransitionLocked(t *task, from Status) {
+	if m.log == nil {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("task", string(t.id)), slog.String("parent", string(t.in.Parent)),
+		slog.String("key", keyOf(t.in.Agent, t.in.Model).String()), slog.Int("attempt", int(t.attempts)),
+		slog.String("from", from.String()), slog.String("to", t.status.String()),
+	}
+	if t.reason != nil {
+		attrs = append(attrs, slog.String("reason", string(t.reason.Code)))
+	}
+	m.logLocked(slog.LevelInfo, "task", attrs...)
+}
+
+// deadline is one entry of the heap that a single timer serves.
+type deadline struct {
+	at    time.Time
+	owner interface {
+		// dueLocked is called once the deadline has passed and left the heap.
+		dueLocked(m *BackgroundManager, now time.Time)
+	}
+	place int
+}
+
+func (d *deadline) Before(o *deadline) bool { return d.at.Before(o.at) }
+func (d *deadline) Place() *int             { return &d.place }
+
+// armLocked sets a deadline, or moves it.
+func (m *BackgroundManager) armLocked(d *deadline, at time.Time) {
+	d.at = at
+	m.deadlines.Push(d)
+	m.setTimerLocked()
+}
+
+// setTimerLocked has the timer fire at the first deadline. A timer that fires
+// too early is left alone: it looks and is set again.
+func (m *BackgroundManager) setTimerLocked() {
+	first, ok := m.deadlines.Top()
+	if !ok || !m.timerAt.IsZero() && !first.at.Before(m.timerAt) {
+		return
+	}
+	m.timerAt = first.at
+	wait := time.Until(first.at)
+	if m.timer == nil {
+		m.timer = time.AfterFunc(wait, m.onTimer)
+	} else {
+		m.timer.Reset(wait)
+	}
+}
+
+// disarmLocked takes a deadline back. The timer is left as it is: stopping and
+// setting it with each task would cost more than one idle look.
+func (m *BackgroundManager) disarmLocked(d *deadline) { m.deadlines.Remove(d) }
+
+func (m *BackgroundManager) onTimer() {
+	m.mu.Lock()
+	defer m.unlock()
+	m.timerAt = time.Time{}
+	now := time.Now()
+	for d, ok := m.deadlines.Top(); ok && !d.at.After(now); d, ok = m.deadlines.Top() {
+		m.deadlines.Remove(d)
+		d.owner.dueLocked(m, now)
+	}
+	m.setTimerLocked()
+}

@@ -1,0 +1,271 @@
+package subagent
+
+import (
+	"time"
+
+	"github.com/seed-48fd9ae4/subagent/internal/heap"
+)
+
+// The line of one key: plain data, no lock of its own, no goroutine. The manager's
+// mu guards all of it.
+
+// ticket is one place in a queue: a pending task's, or that of somebody who waits
+// in Acquire. It also names the semaphores that its lease will take.
+type ticket struct {
+	seq   uint64 // order of enqueue over all queues: the age
+	sems  [numShares]*semaphore
+	queue *queue
+	taker taker // who gets the lease
+
+	block *block // where it stands; nil while it does not wait
+	slot  int32
+	// passes counts the younger tickets of its queue that went first while it
+	// was held up by its parent's cap.
+	passes int32
+
+	lane       *lane // while there are lanes
+	prev, next *ticket
+}
+
+// taker gets the lease of a ticket that left the queue for it.
+type taker interface {
+	grantLocked(*BackgroundManager, lease)
+	since() time.Time // when it began to wait
+}
+
+// before is the order of lanes and queues: by age.
+func (t *ticket) before(o *ticket) bool { return t.seq < o.seq }
+
+// blockSize is how many tickets share a block. A position costs one step per block.
+const blockSize = 64
+
+// block is a stretch of a fifo. A ticket that leaves the middle leaves a hole; a
+// block without tickets leaves the fifo.
+type block struct {
+	tickets    [blockSize]*ticket
+	used       int32 // slots handed out
+	start      int32 // no ticket stands before it
+	live       int32 // tickets still here
+	prev, next *block
+}
+
+// fifo holds tickets in order of enqueue. Push, remove and first take constant
+// time; position takes one step per block of 64.
+type fifo struct {
+	head, tail *block
+	n          int
+}
+
+func (f *fifo) push(t *ticket) {
+	b := f.tail
+	if b == nil || b.used == blockSize {
+		b = &block{prev: f.tail}
+		if f.tail == nil {
+			f.head = b
+		} else {
+			f.tail.next = b
+		}
+		f.tail = b
+	}
+	b.tickets[b.used] = t
+	t.block, t.slot = b, b.used
+	b.used++
+	b.live++
+	f.n++
+}
+
+func (f *fifo) remove(t *ticket) {
+	b := t.block
+	b.tickets[t.slot] = nil
+	t.block = nil
+	b.live--
+	f.n--
+	if b.live > 0 {
+		return
+	}
+	if b.prev == nil {
+		f.head = b.next
+	} else {
+		b.prev.next = b.next
+	}
+	if b.next == nil {
+		f.tail = b.prev
+	} else {
+		b.next.prev = b.prev
+	}
+}
+
+// first is the oldest ticket, or nil.
+func (f *fifo) first() *ticket {
+	if f.head == nil {
+		return nil
+	}
+	b := f.head
+	for b.tickets[b.start] == nil {
+		b.start++
+	}
+	return b.tickets[b.start]
+}
+
+// position is a waiting ticket's place, from 1; 0 for one that does not wait.
+func (t *ticket) position() int {
+	if t.block == nil {
+		return 0
+	}
+	n := 1
+	for _, before := range t.block.tickets[:t.slot] {
+		if before != nil {
+			n++
+		}
+	}
+	for b := t.block.prev; b != nil; b = b.prev {
+		n += int(b.live)
+	}
+	return n
+}
+
+// queue is the line of one key. It is in the books while somebody waits in it.
+type queue struct {
+	key Key
+	all fifo
+
+	// lanes part the line by parent while a cap per parent is set, so that a
+	// parent at its cap holds up its own tickets only. nil without such a cap.
+	lanes map[*semaphore]*lane
+	open  heap.Heap[*lane] // lanes not parked at their parent's cap
+
+	age   uint64             // seq of the ticket it competes with
+	home  *heap.Heap[*queue] // where it stands: m.fresh, or a semaphore's waiting; nil: idle
+	place int
+}
+
+func (q *queue) Before(o *queue) bool { return q.age < o.age }
+func (q *queue) Place() *int          { return &q.place }
+
+// lane is one parent's part of a queue, in order of enqueue.
+type lane struct {
+	queue      *queue
+	parent     *semaphore
+	head, tail *ticket
+	parked     bool // stands in parent.parked and not in queue.open
+	place      int
+}
+
+func (l *lane) Before(o *lane) bool { return l.head.before(o.head) }
+func (l *lane) Place() *int         { return &l.place }
+
+func (q *queue) push(t *ticket) {
+	t.queue = q
+	q.all.push(t)
+	if q.lanes != nil {
+		q.joinLane(t)
+	}
+}
+
+func (q *queue) joinLane(t *ticket) {
+	parent := t.sems[shareParent]
+	l := q.lanes[parent]
+	if l == nil {
+		l = &lane{queue: q, parent: parent}
+		q.lanes[parent] = l
+	}
+	t.lane, t.prev = l, l.tail
+	if l.tail == nil {
+		l.head = t
+		q.open.Push(l)
+	} else {
+		l.tail.next = t
+	}
+	l.tail = t
+}
+
+func (q *queue) remove(t *ticket) {
+	q.all.remove(t)
+	t.passes = 0
+	if t.lane != nil {
+		q.leaveLane(t)
+	}
+}
+
+func (q *queue) leaveLane(t *ticket) {
+	l := t.lane
+	if t.prev == nil {
+		l.head = t.next
+	} else {
+		t.prev.next = t.next
+	}
+	if t.next == nil {
+		l.tail = t.prev
+	} else {
+		t.next.prev = t.prev
+	}
+	t.lane, t.prev, t.next = nil, nil, nil
+	switch {
+	case l.head == nil:
+		l.unpark()
+		q.open.Remove(l)
+		delete(q.lanes, l.parent)
+	case !l.parked:
+		q.open.Push(l)
+	}
+}
+
+// park takes a lane whose parent is at its cap out of the competition.
+func (l *lane) park() {
+	l.queue.open.Remove(l)
+	l.parked = true
+	l.parent.parked = append(l.parent.parked, l)
+}
+
+// unpark forgets that the lane is parked; the caller puts it where it belongs.
+func (l *lane) unpark() {
+	if !l.parked {
+		return
+	}
+	l.parked = false
+	for i, o := range l.parent.parked {
+		if o == l {
+			last := len(l.parent.parked) - 1
+			l.parent.parked[i] = l.parent.parked[last]
+			l.parent.parked[last] = nil
+			l.parent.parked = l.parent.parked[:last]
+			return
+		}
+	}
+}
+
+// candidate is the ticket that may start next: the oldest, passing over those
+// whose own parent is at its cap; nil when nobody may.
+func (q *queue) candidate() *ticket {
+	if q.lanes == nil {
+		return q.all.first()
+	}
+	if l, ok := q.open.Top(); ok {
+		return l.head
+	}
+	return nil
+}
+
+// split parts the line into lanes, or joins them again.
+func (q *queue) split(byParent bool) {
+	for _, l := range q.lanes {
+		l.unpark()
+		for t := l.head; t != nil; {
+			next := t.next
+			t.lane, t.prev, t.next = nil, nil, nil
+			t = next
+		}
+	}
+	q.lanes, q.open = nil, heap.Heap[*lane]{}
+	if !byParent {
+		return
+	}
+	q.lanes = map[*semaphore]*lane{}
+	for b := q.all.head; b != nil; b = b.next {
+		for _, t := range b.tickets {
+			if t != nil {
+				q.joinLane(t)
+			}
+		}
+	}
+}

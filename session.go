@@ -1,0 +1,217 @@
+package subagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// SessionID names a conversation that the host's runtime owns.
+type SessionID string
+
+// SessionClient runs child sessions: it is the one thing a host must provide.
+//
+// All methods may be called concurrently, Abort also beside a Prompt of the same
+// session; the manager never has two Prompts of one session out. Calls are made
+// from goroutines of their own, never under a lock, and a panic in one fails its
+// task only. Wrap what went wrong in a [SessionError] where it is known; any
+// other error of Prompt means that the outcome is unknown.
+//
+// [Func] makes a client of an in-process agent loop. Optional abilities are the
+// small interfaces [Notifier], [LineageResolver], [Releaser] and [Steerer]; a
+// client that implements one has it, unless its method returns an error that is
+// [errors.ErrUnsupported], which counts as absent so that a wrapper can pass
+// abilities through.
+type SessionClient interface {
+	// Create opens a session and starts nothing. A session that was made although
+	// the call failed should be returned beside the error: it is then stopped.
+	// ctx ends at the start time-out, or when the task is stopped.
+	Create(ctx context.Context, req CreateRequest) (SessionID, error)
+
+	// Prompt runs one turn and returns when it is over: everything the model does
+	// until it rests. A nil error says that no work of the turn goes on.
+	// ctx ends only after Abort returned or Config.AbortGrace passed.
+	Prompt(ctx context.Context, session SessionID, p Prompt) (Result, error)
+
+	// Abort stops the turn of a session. Nil means that no work of it goes on;
+	// an idle or unknown session is nil too. ctx ends after Config.AbortGrace.
+	Abort(ctx context.Context, session SessionID) error
+}
+
+// LineageResolver tells where a session that this manager did not launch comes
+// from, so that depth and spawn limits count from the true root. It is asked
+// once per parent, from Launch's own goroutine. Any error refuses the launch.
+// Without it such a session counts as a root.
+type LineageResolver interface {
+	// ParentOf returns the parent of a session; "" says that it is a root. A
+	// session that can't be found is an error.
+	ParentOf(ctx context.Context, session SessionID) (SessionID, error)
+}
+
+// Releaser gives up what a client keeps for a session that nobody will prompt
+// again: one that came too late, and at Close every session still kept. Without
+// it nothing is called and the client keeps what it keeps.
+type Releaser interface {
+	Release(ctx context.Context, session SessionID) error
+}
+
+// Steerer puts a message into the turn that a session is running.
+type Steerer interface {
+	// Steer returns nil when the running turn will see the text, and an error
+	// when it won't: no turn runs, or no more messages fit.
+	Steer(ctx context.Context, session SessionID, text string) error
+}
+
+// CreateRequest is what a new session is made from. Empty fields leave the
+// choice to the client.
+type CreateRequest struct {
+	Task    TaskID
+	Attempt int       // counts the task's sessions, from 1
+	Parent  SessionID // "" when the task was launched without one
+	Agent   string    // cleaned, aliases resolved
+	Model   string    // "provider/model", or "" for the agent's own
+	Variant string
+	Title   string // "description (@agent)"; with the attempt's number from the second on
+	Dir     string // working directory; "": the parent's, as far as the client knows it
+	System  string // extra system text
+	Tools   map[string]bool
+	Labels  map[string]string
+}
+
+// Prompt is one turn's input. It repeats what a host may want with each turn.
+type Prompt struct {
+	Task    TaskID
+	Attempt int
+	Text    string
+	Agent   string
+	Model   string
+	Variant string
+	System  string
+	Tools   map[string]bool
+}
+
+// Result is what a turn produced.
+type Result struct {
+	Text  string
+	Usage Usage
+	// Empty is the client's word that the turn ended well without text. A turn
+	// with blank text and without it fails with [NoOutput].
+	Empty bool
+	// Partial marks text of a turn that was stopped before its end.
+	Partial bool
+	// Size is the length of the whole text in bytes; Text is cut at
+	// TaskLimits.ResultBytes, on a rune's border, and is then shorter.
+	Size int
+	// History is for clients made with [Func]: what the next turn of the session
+	// gets as Turn.History. The manager does not keep it.
+	History any
+}
+
+// Cut reports whether Text is not the whole text.
+func (r Result) Cut() bool { return len(r.Text) < r.Size }
+
+// Usage is what a turn cost, as far as the client knows.
+type Usage struct {
+	InputTokens, OutputTokens, CachedTokens int64
+	Cost                                    float64 // in the host's currency
+}
+
+// Class says what kind of failure a [SessionError] is.
+type Class string
+
+const (
+	ClassUnknown       Class = ""
+	ClassRateLimited   Class = "rate_limited"
+	ClassOverloaded    Class = "overloaded"
+	ClassUnavailable   Class = "unavailable" // the host could not be reached
+	ClassModelNotFound Class = "model_not_found"
+	ClassQuota         Class = "quota"
+	ClassAuth          Class = "auth"
+	ClassContextLength Class = "context_length"
+	ClassPermission    Class = "permission"
+	ClassInvalid       Class = "invalid"
+	ClassAgentNotFound Class = "agent_not_found"
+	ClassAborted       Class = "aborted" // stopped in the host, not by this manager
+)
+
+// SessionError is a client's account of what went wrong.
+type SessionError struct {
+	Op         string // "create", "prompt", "abort", …
+	Session    SessionID
+	Class      Class
+	RetryAfter time.Duration // 0: the host named none
+	Err        error
+}
+
+func (e *SessionError) Error() string {
+	s := e.Op
+	if e.Session != "" {
+		s += " " + string(e.Session)
+	}
+	if e.Class != ClassUnknown {
+		s += ": " + string(e.Class)
+	}
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s
+}
+
+func (e *SessionError) Unwrap() error { return e.Err }
+
+// PanicError is a panic of host code, caught at the border.
+type PanicError struct {
+	Op    string // the call that panicked
+	Value any
+	Stack []byte
+}
+
+func (e *PanicError) Error() string { return fmt.Sprintf("panic in %s: %v", e.Op, e.Value) }
+
+// Unwrap returns the value of the panic if it is an error.
+func (e *PanicError) Unwrap() error {
+	err, _ := e.Value.(error)
+	return err
+}
+
+// capabilities are the optional interfaces of a client, found once in New.
+type capabilities struct {
+	notifier Notifier
+	lineage  LineageResolver
+	releaser Releaser
+}
+
+func capabilitiesOf(c SessionClient) (caps capabilities) {
+	caps.notifier, _ = c.(Notifier)
+	caps.lineage, _ = c.(LineageResolver)
+	caps.releaser, _ = c.(Releaser)
+	return caps
+}
+
+// parentOf is the one place that asks a client for lineage.
+func (c capabilities) parentOf(ctx context.Context, id SessionID) (parent SessionID, err error) {
+	if c.lineage == nil {
+		return "", nil
+	}
+	err = guard("lineage", func() (err error) {
+		parent, err = c.lineage.ParentOf(ctx, id)
+		return err
+	})
+	if errors.Is(err, errors.ErrUnsupported) {
+		return "", nil
+	}
+	return parent, err
+}
+
+// release is the one place that asks a client to give a session up.
+func (c capabilities) release(ctx context.Context, id SessionID) error {
+	if c.releaser == nil {
+		return nil
+	}
+	err := guard("release", func() error { return c.releaser.Release(ctx, id) })
+	if errors.Is(err, errors.ErrUnsupported) {
+		return nil
+	}
+	return err
+}

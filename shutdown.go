@@ -1,0 +1,261 @@
+package subagent
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// phase is how far the manager's life is.
+type phase uint8
+
+const (
+	admitting phase = iota
+	draining        // no launches; children may finish, or are being stopped
+	flushing        // all tasks have ended; owed notices get one try
+	over
+)
+
+// UnstoppedError lists what was not known to be stopped when Cancel, CancelAll,
+// Shutdown or Close returned. It is [ErrUnstopped].
+type UnstoppedError struct{ Calls []UnstoppedCall }
+
+// UnstoppedCall is a child that may still be running, or a call of the host that
+// has not returned.
+type UnstoppedCall struct {
+	Op      string // the call that is out: "create", "prompt", "abort", "notify", "release"; "" if none is
+	Task    TaskID
+	Session SessionID // for "notify" the parent's
+	Err     error     // why the child is not known to be at rest; nil if only the call is out
+}
+
+func (e *UnstoppedError) Error() string {
+	parts := make([]string, len(e.Calls))
+	for i, c := range e.Calls {
+		parts[i] = strings.Join(strings.Fields(fmt.Sprint(c.Task, " ", c.Session, " ", c.Op)), " ")
+		if c.Err != nil {
+			parts[i] += ": " + c.Err.Error()
+		}
+	}
+	return ErrUnstopped.Error() + ": " + strings.Join(parts, "; ")
+}
+
+// Is matches ErrUnstopped.
+func (e *UnstoppedError) Is(target error) bool { return target == ErrUnstopped }
+
+// Shutdown ends the manager in good order: nothing is launched any more, pending
+// tasks are cancelled with ByShutdown, running children may finish until ctx
+// ends and are stopped then. What parents are owed gets one try each; the rest
+// stays readable through Drain, as tasks do through Get and List. Sessions are
+// given up last, if the client is a Releaser.
+//
+// After ctx has ended it returns within two times Config.AbortGrace. The error is
+// an *[UnstoppedError] that lists the children and calls that did not come to an
+// end by then, or nil; nothing else of the manager runs on. Calls may overlap:
+// all get the same outcome, and the first ctx to end counts.
+func (m *BackgroundManager) Shutdown(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, m.hurryUp)
+	defer stop()
+	if ctx.Err() != nil {
+		m.hurryUp()
+	}
+	if m.beginShutdown() {
+		m.runShutdown()
+	}
+	<-m.shutdown
+	return m.closeErr
+}
+
+// Close is Shutdown without waiting for children to finish.
+func (m *BackgroundManager) Close() error {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return m.Shutdown(ctx)
+}
+
+func (m *BackgroundManager) hurryUp() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.hurried {
+		m.hurried = true
+		close(m.hurry)
+	}
+}
+
+// beginShutdown ends admission; it reports whether this call is the first.
+func (m *BackgroundManager) beginShutdown() bool {
+	m.mu.Lock()
+	defer m.unlock()
+	if m.phase != admitting {
+		return false
+	}
+	m.phase = draining
+	m.dismissLocked()
+	for _, t := range m.tasks {
+		if t.status == Pending {
+			m.stopLocked(t, because(ByShutdown, nil), false)
+		}
+	}
+	return true
+}
+
+// runShutdown goes through the phases. It runs in the goroutine of the first call.
+func (m *BackgroundManager) runShutdown() {
+	w := m.watchLive()
+	if !m.awaitSettled(w, m.hurry) {
+		m.stopAll()
+		m.awaitSettled(w, nil) // each ends by its grace
+	}
+	m.unwatch(w)
+	m.flush()
+	if !m.awaitQuiet(m.cfg.AbortGrace) {
+		m.end() // what heeds its context comes back now
+		m.awaitQuiet(settleWait)
+	}
+	m.finish()
+}
+
+// watchLive watches all tasks.
+func (m *BackgroundManager) watchLive() *watch {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	w := &watch{match: func(*task) bool { return true }, live: m.live, hit: make(chan struct{}, 1)}
+	m.watches[w] = struct{}{}
+	return w
+}
+
+// stopAll stops what has not ended, and cuts off what was left running.
+func (m *BackgroundManager) stopAll() {
+	m.mu.Lock()
+	defer m.unlock()
+	for _, t := range m.tasks {
+		if t.status < Stopping {
+			m.stopLocked(t, because(ByShutdown, nil), false)
+		}
+	}
+}
+
+// flush gives everything owed one try, and every session up.
+func (m *BackgroundManager) flush() {
+	m.mu.Lock()
+	defer m.unlock()
+	m.phase = flushing
+	for a := range m.attempts {
+		a.cancel(nil)
+	}
+	for _, b := range m.mailboxes {
+		if m.caps.notifier != nil && b.owes() && b.state != mailSending && b.state != mailDrained {
+			m.sendLocked(b)
+		}
+	}
+	if m.caps.releaser == nil {
+		return
+	}
+	for _, t := range m.tasks {
+		if t.session != "" {
+			m.releasing[t.session] = t.id
+		}
+	}
+	sessions := slices.Collect(maps.Keys(m.releasing))
+	m.goLocked(func() { m.releaseAll(sessions) })
+}
+
+// releaseAll gives sessions up, several at a time. What fails stays in releasing.
+func (m *BackgroundManager) releaseAll(sessions []SessionID) {
+	const parallel = 16
+	var g errgroup.Group
+	g.SetLimit(parallel)
+	for _, id := range sessions {
+		g.Go(func() error {
+			if m.releaseSession(id) == nil {
+				m.mu.Lock()
+				defer m.mu.Unlock()
+				delete(m.releasing, id)
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // no call returns an error
+}
+
+// awaitQuiet waits until no goroutine of the manager runs, at most so long.
+func (m *BackgroundManager) awaitQuiet(most time.Duration) bool {
+	m.mu.Lock()
+	if m.routines == 0 {
+		m.mu.Unlock()
+		return true
+	}
+	quiet := make(chan struct{})
+	m.quiet = quiet
+	m.mu.Unlock()
+	timeout := time.NewTimer(most)
+	defer timeout.Stop()
+	select {
+	case <-quiet:
+		return true
+	case <-timeout.C:
+		return false
+	}
+}
+
+// finish closes the books and lists what did not come to an end.
+func (m *BackgroundManager) finish() {
+	m.end()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.phase = over
+	m.quiet = nil
+	if m.timer != nil {
+		m.timer.Stop()
+	}
+	if calls := m.outLocked(); len(calls) > 0 {
+		m.closeErr = &UnstoppedError{calls}
+	}
+	close(m.shutdown)
+}
+
+// outLocked lists children not known to be at rest and calls that are out.
+func (m *BackgroundManager) outLocked() (calls []UnstoppedCall) {
+	for a := range m.attempts {
+		for _, op := range a.callsOut() {
+			calls = append(calls, UnstoppedCall{Op: op, Task: a.task.id, Session: a.session, Err: a.task.last.Unstopped})
+		}
+	}
+	for t := range m.unstopped {
+		if !slices.ContainsFunc(calls, func(c UnstoppedCall) bool { return c.Task == t.id }) {
+			calls = append(calls, UnstoppedCall{Task: t.id, Session: t.last.Session, Err: t.last.Unstopped})
+		}
+	}
+	for parent, b := range m.mailboxes {
+		if b.state == mailSending {
+			calls = append(calls, UnstoppedCall{Op: "notify", Session: parent})
+		}
+	}
+	for session, id := range m.releasing {
+		calls = append(calls, UnstoppedCall{Op: "release", Task: id, Session: session})
+	}
+	slices.SortFunc(calls, func(a, b UnstoppedCall) int {
+		return cmp.Or(cmp.Compare(a.Task, b.Task), cmp.Compare(a.Session, b.Session), cmp.Compare(a.Op, b.Op))
+	})
+	return calls
+}
+
+// callsOut names the attempt's calls that have not returned.
+func (a *attempt) callsOut() (ops []string) {
+	switch a.call {
+	case creating:
+		ops = append(ops, "create")
+	case prompting:
+		ops = append(ops, "prompt")
+	}
+	if a.aborting {
+		ops = append(ops, "abort")
+	}
+	return ops
+}

@@ -1,0 +1,168 @@
+package subagent
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// Stats is a look at the whole manager at one instant.
+type Stats struct {
+	// Keys are the limits in use, sorted: every queue, and every limit that
+	// something is held under or waits for.
+	Keys []KeyStats
+	// Tasks counts the tasks in the books by status.
+	Tasks map[Status]int
+	// Unstopped counts the tasks whose child may still be running although they
+	// have ended; Attempt.Unstopped says why.
+	Unstopped int
+	// Calls counts calls of the client that are out.
+	Calls   int
+	Notices NoticeStats
+}
+
+// KeyStats is the state of one limit.
+type KeyStats struct {
+	Key     Key
+	Limit   int // Off: none
+	Held    int
+	Waiting int           // tasks, and callers of Acquire, in the queue of this key
+	Oldest  time.Duration // how long the first task of that queue has waited
+}
+
+// NoticeStats counts what was told since New.
+type NoticeStats struct {
+	Deliveries [numDeliveries]int // Notify calls that returned, by Delivery
+	Notices    int                // notices accepted
+	Drained    int                // notices taken with Drain and acknowledged
+	Dropped    int                // notices whose parent is gone
+}
+
+// Stats reads the state of limits, tasks and notices.
+func (m *BackgroundManager) Stats() Stats {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := Stats{Tasks: map[Status]int{}, Unstopped: len(m.unstopped), Notices: m.told}
+	for status, n := range m.count {
+		if n > 0 {
+			s.Tasks[Status(status)] = n
+		}
+	}
+	for a := range m.attempts {
+		s.Calls += len(a.callsOut())
+	}
+	for _, sem := range m.sems {
+		s.Keys = m.keyStatsLocked(s.Keys, sem)
+	}
+	s.Keys = m.keyStatsLocked(s.Keys, &m.global)
+	s.Keys = m.keyStatsLocked(s.Keys, &m.starts)
+	slices.SortFunc(s.Keys, func(a, b KeyStats) int {
+		return cmp.Or(cmp.Compare(a.Key.Kind, b.Key.Kind), cmp.Compare(a.Key.Name, b.Key.Name))
+	})
+	return s
+}
+
+func (m *BackgroundManager) keyStatsLocked(list []KeyStats, s *semaphore) []KeyStats {
+	k := KeyStats{Key: s.key, Limit: s.limit, Held: s.held}
+	own := s.key.Kind == ModelKey || s.key.Kind == AgentKey
+	if !own && s.limit == Off {
+		return list
+	}
+	if q := m.queues[s.key]; q != nil {
+		k.Waiting = q.all.n
+		k.Oldest = time.Since(q.all.first().taker.since())
+	}
+	if own && k.Held == 0 && k.Waiting == 0 {
+		return list
+	}
+	return append(list, k)
+}
+
+// SetLimit changes a concurrency limit while the manager runs. A raised limit
+// starts what waits for it at once; under a lowered one nothing is stopped and
+// nothing new starts until there is room. 0 goes back to the default, Off means
+// no limit. Settable are a model, an agent, a provider, {Kind: GlobalKey},
+// {Kind: StartsKey} and {Kind: ParentKey}, the cap of every parent; the error is
+// an *[InputError].
+func (m *BackgroundManager) SetLimit(k Key, limit int) error {
+	if limit < Off {
+		return &InputError{"limit", strconv.Itoa(limit), leastRule(Off)}
+	}
+	named := k.Kind == ModelKey || k.Kind == AgentKey || k.Kind == ProviderKey
+	if !named && k.Kind != GlobalKey && k.Kind != StartsKey && k.Kind != ParentKey || named != (k.Name != "") {
+		return &InputError{"key", k.String(), "must be a named model, agent or provider, or the whole of global, starts or parent"}
+	}
+	m.mu.Lock()
+	defer m.unlock()
+	m.configureLocked(k, limit)
+	for _, s := range m.sems {
+		s.limit = m.cfg.Keys.limitOf(s.key)
+		m.roomLocked(s)
+	}
+	for _, s := range []*semaphore{&m.global, &m.starts} {
+		s.limit = m.cfg.Keys.limitOf(s.key)
+		m.roomLocked(s)
+	}
+	return nil
+}
+
+// configureLocked writes a limit to the configuration.
+func (m *BackgroundManager) configureLocked(k Key, limit int) {
+	keys := &m.cfg.Keys
+	for kind, named := range map[KeyKind]*map[string]int{ModelKey: &keys.Models, AgentKey: &keys.Agents, ProviderKey: &keys.Providers} {
+		if kind != k.Kind {
+			continue
+		}
+		if *named == nil {
+			*named = map[string]int{}
+		}
+		(*named)[k.Name] = limit
+	}
+	unlimited := cmp.Or(limit, Off)
+	switch k.Kind {
+	case GlobalKey:
+		keys.Global = unlimited
+	case StartsKey:
+		keys.Starts = unlimited
+	case ParentKey:
+		byParent := keys.PerParent != Off
+		keys.PerParent = unlimited
+		if byParent != (unlimited != Off) {
+			m.splitLocked(unlimited != Off)
+		}
+	}
+}
+
+// splitLocked parts all queues by parent, or joins them.
+func (m *BackgroundManager) splitLocked(byParent bool) {
+	for _, q := range m.queues {
+		q.split(byParent)
+		m.freshenLocked(q)
+	}
+}
+
+// blockedByLocked names the ancestors of a pending task that hold everything a
+// limit it waits for allows.
+func (m *BackgroundManager) blockedByLocked(t *task) []TaskID {
+	if t.owner.origin.under == nil {
+		return nil
+	}
+	for _, s := range append(t.sems[:], &m.global) {
+		if s == nil || !s.full() {
+			continue
+		}
+		var holders []TaskID
+		for above := t.owner.origin.under; above != nil; above = above.owner.origin.under {
+			if above.cur != nil && above.cur.lease.holds(s) {
+				holders = append(holders, above.id)
+			}
+		}
+		if len(holders) > 0 && len(holders) >= s.held {
+			return holders
+		}
+	}
+	return nil
+}
+
+func (l *lease) holds(s *semaphore) bool { return slices.Contains(l[:], s) }

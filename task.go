@@ -1,0 +1,257 @@
+package subagent
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// TaskID names a task for its whole life: "bg_" and 26 letters and digits that
+// carry 122 random bits. An id is never used again.
+type TaskID string
+
+// Task is a snapshot of one delegated piece of work: a value, safe to keep and
+// to change.
+type Task struct {
+	ID      TaskID
+	Parent  SessionID // the session that asked; "" if none
+	Root    SessionID // the end of the parent's own chain
+	Session SessionID // the child's session; "" until there is one
+
+	Agent, Model, Description, Origin string
+	Labels                            map[string]string
+
+	Key      Key // the queue it waits in
+	Position int // place in that queue, from 1; 0 when it is not waiting
+	// BlockedBy names the task's own ancestors when they hold all that it waits
+	// for: it can't start before one of them ends or the limit is raised.
+	BlockedBy []TaskID
+
+	Depth   int // 1 for a root's child
+	Run     int // launches and resumes, from 1
+	Attempt int // sessions tried so far, over all runs
+	Status  Status
+	Reason  *Reason // why the run ended or is stopping; nil for a completed one
+	Result  Result  // of the last run that produced one
+	// OpenChildren is how many tasks of the child's own are still live. A child
+	// that completes leaves them running.
+	OpenChildren int
+	Attempts     []Attempt
+
+	Queued, Started, Ended time.Time // of the last run; zero where it did not come to that
+}
+
+// Attempt is one try of a run in one session.
+type Attempt struct {
+	Number  int
+	Run     int
+	Model   string
+	Session SessionID
+	Started time.Time
+	Ended   time.Time
+	// Unstopped says why the child may still be running although the attempt
+	// has ended: its Abort failed, did not return in time, or was not wanted.
+	// Nil: it is known to be at rest.
+	Unstopped error
+}
+
+// Status is where a task is. Why it is there is its [Reason].
+type Status uint8
+
+const (
+	none        Status = iota
+	Pending            // waits in its queue
+	Starting           // holds its lease; its session is being created
+	Running            // its turn goes on
+	InputNeeded        // its turn waits for an answer
+	Stopping           // its outcome is fixed; the child is coming to rest
+	Completed
+	Failed
+	Cancelled
+	Interrupted
+	numStatuses
+
+	byReason = numStatuses // in the table: the status that the reason calls for
+)
+
+var statusNames = [numStatuses + 1]string{
+	none: "none", Pending: "pending", Starting: "starting", Running: "running",
+	InputNeeded: "input_required", Stopping: "stopping", Completed: "completed",
+	Failed: "failed", Cancelled: "cancelled", Interrupted: "interrupted", byReason: "by reason",
+}
+
+func (s Status) String() string {
+	if int(s) >= len(statusNames) {
+		return fmt.Sprintf("Status(%d)", s)
+	}
+	return statusNames[s]
+}
+
+// MarshalText writes the status as its word.
+func (s Status) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads a word that MarshalText wrote.
+func (s *Status) UnmarshalText(text []byte) error {
+	i := slices.Index(statusNames[:numStatuses], string(text))
+	if i <= int(none) {
+		return &InputError{"Status", fmt.Sprintf("%q", text), "must be one of the statuses' words"}
+	}
+	*s = Status(i)
+	return nil
+}
+
+// Terminal reports whether a run in this status has ended.
+func (s Status) Terminal() bool { return s >= Completed && s < numStatuses }
+
+// trigger is what can happen to a task.
+type trigger uint8
+
+const (
+	onSlot     trigger = iota // its lease was taken
+	onPrompted                // its session is there and the prompt goes out
+	onDone                    // the turn ended well
+	onFail                    // the attempt failed and left nothing running
+	onStop                    // it is to end, whatever the child does
+	onStopped                 // the stopped child is at rest, or was given up
+	onAsk                     // the turn waits for an answer
+	onAnswer                  // the answer is there
+	onRetry                   // the run goes back to a queue for another attempt
+	onResume                  // a new run begins
+	onRestore                 // found after a restart, its child out of reach
+	numTriggers
+)
+
+var triggerNames = [numTriggers]string{
+	"slot", "prompted", "done", "fail", "stop", "stopped", "ask", "answer", "retry", "resume", "restore",
+}
+
+// transitions is the whole state machine. An empty cell refuses the trigger, so
+// that the first ending wins; docs/state_machine.md is printed from it.
+var transitions = [numStatuses][numTriggers]Status{
+	Pending:     {onSlot: Starting, onStop: byReason},
+	Starting:    {onPrompted: Running, onFail: byReason, onStop: Stopping, onRetry: Pending, onRestore: byReason},
+	Running:     {onDone: Completed, onFail: byReason, onStop: Stopping, onAsk: InputNeeded, onRetry: Pending, onRestore: byReason},
+	InputNeeded: {onDone: Completed, onFail: byReason, onStop: Stopping, onAnswer: Running, onRetry: Pending, onRestore: byReason},
+	Stopping:    {onStopped: byReason, onRetry: Pending, onRestore: byReason},
+	Completed:   {onResume: Pending},
+	Failed:      {onResume: Pending},
+	Cancelled:   {onResume: Pending},
+	Interrupted: {onResume: Pending},
+}
+
+// next is where a trigger takes a status for a reason; none if it is refused.
+func next(s Status, on trigger, r *Reason) Status {
+	to := transitions[s][on]
+	if to == byReason {
+		to = outcomes[r.Code]
+	}
+	return to
+}
+
+// task is the record behind a Task. Everything in it is guarded by the manager's mu.
+type task struct {
+	ticket // its place in the queues while it waits, and the limits it falls under
+
+	id      TaskID
+	number  int64       // order of launch
+	in      LaunchInput // as cleaned and captured at Launch
+	limits  TaskLimits
+	owner   *mailbox // of the parent session
+	root    *root
+	depth   int32
+	run     int32
+	status  Status // written by transition alone
+	silent  bool   // its ending is not told
+	session SessionID
+	reason  *Reason
+	result  *Result
+
+	attempts int32     // made so far
+	cur      *attempt  // the live one, from its lease on to its end
+	past     []Attempt // those before the last
+	last     Attempt   // the last one's record
+
+	queueWait              *deadline // while it waits, if that is limited
+	queued, started, ended time.Time
+	ending                 *ending // made by the first who waits for the run's end
+}
+
+// newTaskID makes an id; it is called without the lock.
+func newTaskID() TaskID {
+	id := uuid.New()
+	return TaskID("bg_" + idEncoding.EncodeToString(id[:]))
+}
+
+// transition is the only writer of a task's status. It reports whether the table
+// allows the trigger; a refused one changes nothing. Whatever follows from where
+// the task now is, for it and for its descendants, follows here.
+func (m *BackgroundManager) transition(t *task, on trigger, r *Reason) bool {
+	to := next(t.status, on, r)
+	if to == none {
+		return false
+	}
+	from := t.status
+	m.count[from]--
+	m.count[to]++
+	t.status = to
+	if r != nil {
+		t.reason = r
+	}
+	if to.Terminal() {
+		m.settleLocked(t)
+	}
+	if to == Stopping || to.Terminal() && to != Completed {
+		m.cascadeLocked(t)
+	}
+	m.logTransitionLocked(t, from)
+	return true
+}
+
+// settleLocked is the only ending: it gives back what the run held in the books
+// and puts down what the parent is owed for it.
+func (m *BackgroundManager) settleLocked(t *task) {
+	now := time.Now()
+	t.ended = now
+	m.leaveQueueLocked(t)
+	m.live--
+	t.root.live--
+	m.forgetRootLocked(t.root)
+	m.oweLocked(t, now)
+	if t.ending != nil {
+		t.ending.task = m.snapshotLocked(t)
+		close(t.ending.done)
+		t.ending = nil
+	}
+	m.tellWatchesLocked(t)
+}
+
+// snapshotLocked copies a task out of the books.
+func (m *BackgroundManager) snapshotLocked(t *task) Task {
+	s := Task{
+		ID: t.id, Parent: t.in.Parent, Root: t.root.id, Session: t.session,
+		Agent: t.in.Agent, Model: t.in.Model, Description: t.in.Description, Origin: t.in.Origin,
+		Labels: maps.Clone(t.in.Labels),
+		Key:    keyOf(t.in.Agent, t.in.Model),
+		Depth:  int(t.depth), Run: int(t.run), Attempt: int(t.attempts),
+		Status: t.status,
+		Reason: t.reason.clone(),
+		Queued: t.queued, Started: t.started, Ended: t.ended,
+	}
+	if t.result != nil {
+		s.Result = *t.result
+	}
+	if t.status == Pending {
+		s.Position = t.position()
+		s.BlockedBy = m.blockedByLocked(t)
+	}
+	if t.attempts > 0 {
+		s.Attempts = append(slices.Clone(t.past), t.last)
+	}
+	if own := m.mailboxes[t.session]; own != nil {
+		s.OpenChildren = own.live
+	}
+	return s
+}

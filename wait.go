@@ -1,0 +1,219 @@
+package subagent
+
+import (
+	"context"
+	"fmt"
+)
+
+// ending is what the waiters of one run share: made by the first of them, filled
+// and closed by the run's settlement, and gone with the last of them.
+type ending struct {
+	done chan struct{} // nil: the run had ended already
+	task Task          // as it ended; read only once done is closed
+}
+
+// wait returns nil once the run has ended, also when ctx has at the same time.
+func (e *ending) wait(ctx context.Context) error {
+	if e.done == nil {
+		return nil
+	}
+	select {
+	case <-e.done:
+		return nil
+	case <-ctx.Done():
+	}
+	select {
+	case <-e.done:
+		return nil
+	default:
+		return context.Cause(ctx)
+	}
+}
+
+func (m *BackgroundManager) endingLocked(t *task) *ending {
+	if t.status.Terminal() {
+		return &ending{task: m.snapshotLocked(t)}
+	}
+	if t.ending == nil {
+		t.ending = &ending{done: make(chan struct{})}
+	}
+	return t.ending
+}
+
+// Wait returns a task once the run that is current at the call has ended, as it
+// ended. How it ended is no error. The error is ErrNotFound, or ctx's own beside
+// the task as it then is: an ended wait stops nothing and leaves nothing behind.
+func (m *BackgroundManager) Wait(ctx context.Context, id TaskID) (Task, error) {
+	m.mu.Lock()
+	t := m.byID[id]
+	if t == nil {
+		m.mu.Unlock()
+		return Task{}, fmt.Errorf("%w: %q", ErrNotFound, id)
+	}
+	e := m.endingLocked(t)
+	m.mu.Unlock()
+	if err := e.wait(ctx); err != nil {
+		now, _ := m.Get(id)
+		return now, err
+	}
+	return e.task, nil
+}
+
+// Do launches a task, waits for it in the foreground and returns it as it ended;
+// the parent gets no notice. The error is Launch's, or the task's Reason if it did
+// not complete. When ctx ends first the task is cancelled with ByParent, and the
+// error is ctx's.
+func (m *BackgroundManager) Do(ctx context.Context, in LaunchInput) (Task, error) {
+	in.NoNotice = true
+	t, err := m.Launch(ctx, in)
+	if err != nil {
+		return Task{}, err
+	}
+	t, err = m.Wait(ctx, t.ID)
+	if err != nil {
+		// Bounded by Config.AbortGrace. An ending that came first stands.
+		t, _ = m.Cancel(context.WithoutCancel(ctx), t.ID, CancelOptions{Cause: ByParent})
+		return t, err
+	}
+	if t.Status != Completed {
+		return t, t.Reason
+	}
+	return t, nil
+}
+
+// watch is one WaitAny or WaitAll: a count kept by launches and endings of the
+// tasks that match.
+type watch struct {
+	match func(*task) bool
+	live  int
+	hit   chan struct{} // has one element after an ending
+}
+
+// WaitAny returns a task that matches and has ended: at once if there is one, of
+// several the one that ended first. Name the tasks still awaited in Filter.IDs to
+// get them one after the other. The error is ErrNotFound if nothing matches, an
+// *[InputError], or ctx's own.
+func (m *BackgroundManager) WaitAny(ctx context.Context, f Filter) (Task, error) {
+	w, err := m.watch(f)
+	if err != nil {
+		return Task{}, err
+	}
+	defer m.unwatch(w)
+	if t, ok, err := m.firstEnded(w, f); ok || err != nil {
+		return t, err
+	}
+	select {
+	case <-w.hit:
+		t, _, err := m.firstEnded(w, f)
+		return t, err
+	case <-ctx.Done():
+		return Task{}, context.Cause(ctx)
+	}
+}
+
+// WaitAll returns all tasks that match once none of them is live, counting those
+// launched meanwhile; nothing that matches is no error. The error is an
+// *[InputError], or ctx's own.
+func (m *BackgroundManager) WaitAll(ctx context.Context, f Filter) ([]Task, error) {
+	w, err := m.watch(f)
+	if err != nil {
+		return nil, err
+	}
+	defer m.unwatch(w)
+	if !m.awaitSettled(w, ctx.Done()) {
+		return nil, context.Cause(ctx)
+	}
+	return m.List(f), nil
+}
+
+// awaitSettled reports whether nothing that is watched was live before giveUp.
+func (m *BackgroundManager) awaitSettled(w *watch, giveUp <-chan struct{}) bool {
+	for !m.settled(w) {
+		select {
+		case <-w.hit:
+		case <-giveUp:
+			return m.settled(w)
+		}
+	}
+	return true
+}
+
+// watch starts to count the live tasks that match.
+func (m *BackgroundManager) watch(f Filter) (*watch, error) {
+	if f.Statuses != nil || f.Limit != 0 || f.After != "" {
+		return nil, &InputError{"Filter", "set in Statuses, Limit or After", "a wait is for tasks whatever their status"}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	match, err := m.matcherLocked(f)
+	if err != nil {
+		return nil, err
+	}
+	w := &watch{match: match, hit: make(chan struct{}, 1)}
+	for _, t := range m.scopeLocked(f) {
+		if !t.status.Terminal() && match(t) {
+			w.live++
+		}
+	}
+	m.watches[w] = struct{}{}
+	return w, nil
+}
+
+func (m *BackgroundManager) unwatch(w *watch) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.watches, w)
+}
+
+func (m *BackgroundManager) settled(w *watch) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return w.live == 0
+}
+
+// firstEnded finds the matching task that ended first.
+func (m *BackgroundManager) firstEnded(w *watch, f Filter) (first Task, ok bool, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var best *task
+	some := false
+	for _, t := range m.scopeLocked(f) {
+		if !w.match(t) {
+			continue
+		}
+		some = true
+		if t.status.Terminal() && (best == nil || t.ended.Before(best.ended)) {
+			best = t
+		}
+	}
+	if !some {
+		return first, false, fmt.Errorf("%w matches the filter", ErrNotFound)
+	}
+	if best == nil {
+		return first, false, nil
+	}
+	return m.snapshotLocked(best), true, nil
+}
+
+// countWatchesLocked counts a task that begins a run.
+func (m *BackgroundManager) countWatchesLocked(t *task) {
+	for w := range m.watches {
+		if w.match(t) {
+			w.live++
+		}
+	}
+}
+
+// tellWatchesLocked counts a run that has ended and wakes who waits for it.
+func (m *BackgroundManager) tellWatchesLocked(t *task) {
+	for w := range m.watches {
+		if !w.match(t) {
+			continue
+		}
+		w.live--
+		select {
+		case w.hit <- struct{}{}:
+		default:
+		}
+	}
+}
