@@ -1,0 +1,235 @@
+package subagent
+
+import (
+	"errors"
+	"fmt"
+)
+
+// CheckBooks returns an error for each thing in the books that contradicts
+// another. It holds at every instant at which mu is free. leases are those that
+// the caller took with Acquire and has not given back; reserved counts places
+// taken with Reserve, by root.
+func (m *BackgroundManager) CheckBooks(leases []*Lease, reserved map[SessionID]int) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := checker{m: m, held: map[*semaphore]int{}, refs: map[*semaphore]int{}}
+	c.leases(leases)
+	c.tasks(reserved)
+	c.queues()
+	c.semaphores()
+	c.mailboxes()
+	c.clock()
+	return errors.Join(c.errs...)
+}
+
+type checker struct {
+	m    *BackgroundManager
+	held map[*semaphore]int
+	refs map[*semaphore]int
+	errs []error
+}
+
+func (c *checker) that(ok bool, format string, args ...any) {
+	if !ok {
+		c.errs = append(c.errs, fmt.Errorf(format, args...))
+	}
+}
+
+func (c *checker) hold(l lease, t *ticket) {
+	for _, s := range l {
+		if s != nil {
+			c.held[s]++
+		}
+	}
+	c.name(t)
+}
+
+func (c *checker) name(t *ticket) {
+	for _, s := range t.sems {
+		if s != nil {
+			c.refs[s]++
+		}
+	}
+}
+
+func (c *checker) leases(leases []*Lease) {
+	for _, l := range leases {
+		c.hold(l.lease, l.ticket)
+	}
+	for w := range c.m.waiters {
+		c.that(w.block != nil && !w.granted, "a waiter that is in no queue is kept")
+		c.name(&w.ticket)
+	}
+}
+
+func (c *checker) tasks(reserved map[SessionID]int) {
+	m := c.m
+	var count [numStatuses]int
+	live := map[*root]int{}
+	children := map[*mailbox]int{}
+	for i, t := range m.tasks {
+		count[t.status]++
+		c.that(int(t.number) == i && m.byID[t.id] == t, "task %s is not where it belongs", t.id)
+		if !t.status.Terminal() {
+			live[t.root]++
+			children[t.owner]++
+		}
+		c.task(t)
+	}
+	m.count[none] = 0
+	c.that(count == m.count, "statuses are counted as %v and are %v", m.count, count)
+	total := 0
+	for _, t := range m.tasks {
+		n, want := t.root.live, live[t.root]+reserved[t.root.id]
+		c.that(n == want, "root %q counts %d live descendants and has %d", t.root.id, n, want)
+		c.that(t.owner.live == children[t.owner], "mailbox %q counts %d live children and has %d", t.owner.origin.Parent, t.owner.live, children[t.owner])
+		if !t.status.Terminal() {
+			total++
+		}
+	}
+	c.that(m.live == total, "%d tasks are counted as live and %d are", m.live, total)
+	for id, r := range m.roots {
+		c.that(r.id == id && r.live >= 0 && r.total >= r.live, "root %q counts %d live of %d", id, r.live, r.total)
+	}
+}
+
+func (c *checker) task(t *task) {
+	m := c.m
+	c.that((t.status == Pending) == (t.block != nil), "task %s is %s and its place in a queue is %v", t.id, t.status, t.block != nil)
+	holds := t.status == Starting || t.status == Running || t.status == InputNeeded || t.status == Stopping
+	c.that(holds == (t.cur != nil), "task %s is %s and has a current attempt: %v", t.id, t.status, t.cur != nil)
+	c.that(t.status.Terminal() == !t.ended.IsZero(), "task %s is %s and ended at %v", t.id, t.status, t.ended)
+	c.that(t.status == Completed == (t.reason == nil) || !t.status.Terminal(), "task %s is %s because of %v", t.id, t.status, t.reason)
+	c.that(t.ending == nil || !t.status.Terminal(), "task %s has ended and has waiters", t.id)
+	if t.status == Pending {
+		c.name(&t.ticket)
+	}
+	if t.cur != nil {
+		c.hold(t.cur.lease, &t.ticket)
+		c.that(t.cur.lease[shareKey] != nil, "task %s is %s without a lease", t.id, t.status)
+		_, listed := m.attempts[t.cur]
+		c.that(listed, "the attempt of task %s is not listed", t.id)
+		c.that(t.status != Stopping || t.cur.deadline.place != 0 || m.phase == over, "task %s is stopping without a deadline", t.id)
+		c.that(t.status != Starting || t.limits.Start == Off || t.cur.deadline.place != 0, "task %s is starting without a deadline", t.id)
+	} else if t.status != Pending {
+		c.that(t.ticket.sems == [numShares]*semaphore{}, "task %s is %s and names limits", t.id, t.status)
+	}
+	c.that((t.last.Unstopped != nil) == has(m.unstopped, t), "task %s is listed as unstopped: %v; its attempt says %v", t.id, has(m.unstopped, t), t.last.Unstopped)
+	if t.session != "" {
+		c.that(m.bySession[t.session] == t, "session %s of task %s is not found", t.session, t.id)
+	}
+	if t.status == Stopping || t.status.Terminal() && t.status != Completed {
+		c.descendantsEnd(t)
+	}
+}
+
+// descendantsEnd: below a stopped task nothing is open.
+func (c *checker) descendantsEnd(t *task) {
+	own := c.m.mailboxes[t.session]
+	if t.session == "" || own == nil {
+		return
+	}
+	for _, list := range [][]*task{own.children, own.adopted} {
+		for _, child := range list {
+			c.that(child.status >= Stopping, "task %s is %s below %s, which is %s", child.id, child.status, t.id, t.status)
+		}
+	}
+}
+
+func has[K comparable, V any](m map[K]V, k K) bool {
+	_, ok := m[k]
+	return ok
+}
+
+// queues: nobody waits for what is there.
+func (c *checker) queues() {
+	m := c.m
+	c.that(m.fresh.Len() == 0 && len(m.freed) == 0, "a dispatch was left undone: %d queues, %d semaphores", m.fresh.Len(), len(m.freed))
+	for k, q := range m.queues {
+		n := 0
+		var last uint64
+		for b := q.all.head; b != nil; b = b.next {
+			live := 0
+			for _, t := range b.tickets {
+				if t == nil {
+					continue
+				}
+				n, live = n+1, live+1
+				c.that(t.queue == q && t.block == b, "queue %s holds a ticket that is elsewhere", k)
+				c.that(t.seq > last, "queue %s is not in order", k)
+				c.that(t.position() == n, "place %d of queue %s says it is %d", n, k, t.position())
+				last = t.seq
+			}
+			c.that(int(b.live) == live && live > 0, "a block of queue %s counts %d and holds %d", k, b.live, live)
+		}
+		c.that(n > 0 && n == q.all.n, "queue %s counts %d and holds %d", k, q.all.n, n)
+		c.that((q.lanes != nil) == (m.cfg.Keys.PerParent != Off), "queue %s is parted: %v", k, q.lanes != nil)
+		c.waits(k, q)
+	}
+}
+
+func (c *checker) waits(k Key, q *queue) {
+	for _, l := range q.lanes {
+		c.that(l.head != nil, "queue %s has an empty lane", k)
+		c.that(l.parked == (l.place == 0), "a lane of queue %s is parked: %v; competes: %v", k, l.parked, l.place != 0)
+		c.that(!l.parked || l.parent.full(), "a lane of queue %s is parked though its parent has room", k)
+	}
+	t := q.candidate()
+	if t == nil {
+		c.that(q.home == nil, "queue %s has no candidate and waits", k)
+		return
+	}
+	if q.home == nil {
+		c.that(false, "queue %s has a candidate and waits for nothing", k)
+		return
+	}
+	var at *semaphore
+	for _, s := range append(t.sems[:], &c.m.global, &c.m.starts, q.all.first().sems[shareParent]) {
+		if s != nil && q.home == &s.waiting {
+			at = s
+		}
+	}
+	c.that(at != nil && at.full(), "queue %s waits where there is room", k)
+}
+
+func (c *checker) semaphores() {
+	m := c.m
+	for k, s := range m.sems {
+		c.that(s.key == k && s.refs == c.refs[s] && s.refs > 0, "limit %s counts %d references and has %d", k, s.refs, c.refs[s])
+		c.that(s.held == c.held[s], "limit %s counts %d held and %d are", k, s.held, c.held[s])
+	}
+	for _, s := range []*semaphore{&m.global, &m.starts} {
+		c.that(s.held == c.held[s], "limit %s counts %d held and %d are", s.key, s.held, c.held[s])
+	}
+	for s := range c.held {
+		c.that(s == &m.global || s == &m.starts || m.sems[s.key] == s, "limit %s is held and not in the books", s.key)
+	}
+}
+
+func (c *checker) mailboxes() {
+	m := c.m
+	for id, b := range m.mailboxes {
+		armed := b.deadline.place != 0
+		timed := b.state == mailGathering || b.state == mailWaiting
+		c.that(armed == timed || m.phase == over, "mailbox %q is in state %d and its deadline is set: %v", id, b.state, armed)
+		quietly := m.caps.notifier == nil || m.phase == over || b.dead()
+		c.that(quietly || b.state != mailIdle || !b.owes(), "mailbox %q owes something and does nothing", id)
+		c.that(b.batch != nil || b.state != mailWaiting && b.state != mailSending && b.state != mailDrained, "mailbox %q is in state %d without a batch", id, b.state)
+		c.that(len(b.earlier) <= maxEarlier, "mailbox %q keeps %d earlier notices", id, len(b.earlier))
+	}
+}
+
+func (b *mailbox) dead() bool {
+	u := b.origin.under
+	return u != nil && u.session == b.origin.Parent && u.status.Terminal()
+}
+
+func (c *checker) clock() {
+	m := c.m
+	if d, ok := m.deadlines.Top(); ok && m.phase != over {
+		c.that(!m.timerAt.IsZero() && !d.at.Before(m.timerAt), "a deadline at %v is before the timer at %v", d.at, m.timerAt)
+	}
+	for a := range m.attempts {
+		c.that(a.current() || len(a.callsOut()) > 0, "an attempt of task %s is listed with nothing out", a.task.id)
+	}
+}
