@@ -161,11 +161,11 @@ func (m *BackgroundManager) created(a *attempt, id SessionID, err error) (goOn b
 	a.call = returned
 	a.turnOver = a.session == ""
 	if current && t.status == Starting && a.turnOver {
-		m.endLocked(a, onFail, failure(err))
+		m.endLocked(a, onFail, failure("create", err))
 		return false
 	}
 	if current && t.status == Starting {
-		m.stopLocked(t, failure(err), false)
+		m.stopLocked(t, failure("create", err), false)
 	}
 	if !a.turnOver {
 		a.release = true
@@ -198,7 +198,7 @@ func (m *BackgroundManager) prompted(a *attempt, r Result, err error) {
 	case !a.current() || t.status == Stopping:
 		m.restLocked(a)
 	case err != nil:
-		m.stopLocked(t, failure(err), false)
+		m.stopLocked(t, failure("prompt", err), false)
 	case strings.TrimSpace(r.Text) == "" && !r.Empty:
 		m.endLocked(a, onFail, because(NoOutput, nil))
 	default:
@@ -232,15 +232,16 @@ func cut(s string, n int) string {
 	return strings.Clone(s[:n])
 }
 
-// failure is the reason that an error of the client stands for.
-func failure(err error) *Reason {
+// failure is the reason that an error of a call stands for. A session that could
+// not be made has failed; a turn whose error says nothing is of unknown outcome.
+func failure(op string, err error) *Reason {
 	var panicked *PanicError
 	var session *SessionError
 	switch {
 	case errors.As(err, &panicked):
 		return because(Panicked, err)
-	case errors.As(err, &session) && session.Class != ClassAborted && session.Class != ClassUnavailable,
-		errors.As(err, &session) && session.Op == "create":
+	case op == "create",
+		errors.As(err, &session) && session.Class != ClassAborted && session.Class != ClassUnavailable:
 		return because(SessionFailed, err)
 	default:
 		return because(PromptFailed, err)
