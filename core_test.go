@@ -3,6 +3,8 @@ package subagent
 import (
 	"context"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -26,4 +28,10 @@ func echo(context.Context, Turn) (Result, error) { return Result{Text: "ok"}, ni
 func untilStopped(ctx context.Context, _ Turn) (Result, error) {
 	<-ctx.Done()
 	return Result{Text: "so far"}, ctx.Err()
+}
+
+// pass lets fake time pass and whatever it brings come to rest.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
 }

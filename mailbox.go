@@ -1,0 +1,203 @@
+package subagent
+
+import (
+	"time"
+)
+
+// mailState is what happens to a mailbox next.
+type mailState uint8
+
+const (
+	mailIdle      mailState = iota // nothing to send
+	mailGathering                  // its deadline makes a batch and sends it
+	mailSending                    // a Notify call is out
+	mailDrained                    // a Drain has not been acknowledged
+	mailWaiting                    // its deadline sends the frozen batch again
+	mailParked                     // the frozen batch waits for Drain or the next notice
+)
+
+// mailbox is all that the books hold about one parent session: where it stands,
+// its children, and what it is owed. It is the only place that knows. Guarded by mu.
+type mailbox struct {
+	origin   origin  // of the session's children
+	children []*task // launched by the session, in order
+	adopted  []*task // launched by sessions below it that are not tasks
+	live     int     // children that have not ended
+
+	state    mailState
+	notices  []Notice      // owed and in no batch yet
+	batch    *Notification // frozen: sent at least once, or drained
+	earlier  []Notice      // delivered since the last final one
+	open     bool          // something was delivered since then
+	first    time.Time     // when gathering began
+	tries    int
+	lastErr  error
+	deadline deadline
+}
+
+// mailboxLocked finds or makes the mailbox of an origin's parent.
+func (m *BackgroundManager) mailboxLocked(o origin) *mailbox {
+	b := m.mailboxes[o.Parent]
+	if b == nil {
+		b = &mailbox{origin: o}
+		b.deadline.owner = b
+		m.mailboxes[o.Parent] = b
+	}
+	return b
+}
+
+// adoptChildLocked files a child of a foreign session also under the nearest ancestor
+// that is a task, so that it ends with it.
+func (m *BackgroundManager) adoptChildLocked(t *task, o origin) {
+	if o.under == nil || o.under.session == o.Parent {
+		return
+	}
+	above := m.mailboxLocked(origin{Lineage: Lineage{o.under.session, o.Root, int(o.under.depth) + 1}, under: o.under})
+	above.adopted = append(above.adopted, t)
+}
+
+// oweLocked puts down, in the instant of a run's ending, that its parent has one
+// live child less and what it is owed for it.
+func (m *BackgroundManager) oweLocked(t *task, now time.Time) {
+	b := t.owner
+	b.live--
+	// Descendants that end with their ancestor are told by its notice.
+	if !t.silent && !t.reason.is(ParentGone) {
+		b = b.heirLocked()
+		b.notices = append(b.notices, m.noticeLocked(t))
+	}
+	m.postLocked(b, now)
+	m.bequeathLocked(t, now)
+}
+
+// heirLocked is where notices for a mailbox go: to its own session, or, once that
+// is a task that has ended, to the nearest ancestor that has not.
+func (b *mailbox) heirLocked() *mailbox {
+	for u := b.origin.under; u != nil && u.session == b.origin.Parent && u.status.Terminal(); u = b.origin.under {
+		b = u.owner
+	}
+	return b
+}
+
+// bequeathLocked hands on what a task that has ended was itself owed.
+func (m *BackgroundManager) bequeathLocked(t *task, now time.Time) {
+	b := m.mailboxes[t.session]
+	if t.session == "" || b == nil || b.state == mailSending || b.state == mailDrained {
+		return // what is out comes back here
+	}
+	heir := b.heirLocked()
+	if heir == b {
+		return
+	}
+	if b.batch != nil {
+		heir.notices = append(heir.notices, b.batch.Notices...)
+	}
+	heir.notices = append(heir.notices, b.notices...)
+	m.emptyLocked(b)
+	m.postLocked(heir, now)
+}
+
+// emptyLocked forgets what a mailbox owes.
+func (m *BackgroundManager) emptyLocked(b *mailbox) {
+	m.disarmLocked(&b.deadline)
+	b.state, b.notices, b.batch, b.earlier, b.open = mailIdle, nil, nil, nil, false
+	b.tries, b.lastErr = 0, nil
+}
+
+// noticeLocked is what a finished run's parent is told.
+func (m *BackgroundManager) noticeLocked(t *task) Notice {
+	n := Notice{
+		Task: t.id, Run: int(t.run), Session: t.session, Agent: t.in.Agent,
+		Description: t.in.Description, Origin: t.in.Origin, Status: t.status, Reason: t.reason,
+	}
+	if t.started.IsZero() {
+		n.Waited = t.ended.Sub(t.queued)
+	} else {
+		n.Waited, n.Ran = t.started.Sub(t.queued), t.ended.Sub(t.started)
+	}
+	if t.result != nil {
+		n.Size, n.Partial = t.result.Size, t.result.Partial
+		if bytes := m.cfg.Mailbox.PreviewBytes; bytes != Off {
+			n.Preview = cut(t.result.Text, bytes)
+		}
+	}
+	if own := m.mailboxes[t.session]; own != nil && t.session != "" {
+		n.Open = own.live
+	}
+	return n
+}
+
+// Owed is what a parent is waiting for or has not been told, at one instant.
+type Owed struct {
+	Live     int      // direct children that have not ended
+	Notices  []Notice // finished runs it has not been told of, the oldest first
+	InFlight bool     // a Notify or an unacknowledged Drain is out with some of them
+	Parked   bool     // sending was given up; Drain, or the next notice, takes them up
+	Tries    int      // how often the oldest batch was sent
+	LastErr  error    // of the last try
+}
+
+// Pending tells what a parent is owed. A child that ends moves from Live to
+// Notices in one instant, so that there is no moment in which a parent that is
+// owed something seems to be owed nothing.
+func (m *BackgroundManager) Pending(parent SessionID) Owed {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b := m.mailboxes[parent]
+	if b == nil {
+		return Owed{}
+	}
+	o := Owed{
+		Live: b.live, InFlight: b.state == mailSending || b.state == mailDrained,
+		Parked: b.state == mailParked, Tries: b.tries, LastErr: b.lastErr,
+	}
+	if b.batch != nil {
+		o.Notices = cloneNotices(b.batch.Notices, b.notices)
+	} else {
+		o.Notices = cloneNotices(b.notices)
+	}
+	return o
+}
+
+// Drain takes what a parent is owed, for a host that tells its agent itself. It
+// never takes what a Notify call has out; ok is false when there is nothing to
+// take. Until ack is called the notification counts as in flight: ack(true) says
+// that the parent has it, ack(false) puts it back as it is. Only the first call
+// of ack counts. Drain works after Close too.
+func (m *BackgroundManager) Drain(parent SessionID) (n Notification, ack func(delivered bool), ok bool) {
+	m.mu.Lock()
+	b := m.mailboxes[parent]
+	if b == nil || b.state == mailSending || b.state == mailDrained {
+		m.mu.Unlock()
+		return Notification{}, nil, false
+	}
+	batch, ok := m.batchLocked(b)
+	if !ok {
+		m.mu.Unlock()
+		return Notification{}, nil, false
+	}
+	m.disarmLocked(&b.deadline)
+	b.state = mailDrained
+	m.mu.Unlock()
+	m.write(batch)
+	return batch.clone(), m.acknowledger(b, batch), true
+}
+
+// acknowledger makes the ack of one Drain.
+func (m *BackgroundManager) acknowledger(b *mailbox, n *Notification) func(bool) {
+	done := false // guarded by mu
+	return func(delivered bool) {
+		m.mu.Lock()
+		defer m.unlock()
+		if done {
+			return
+		}
+		done = true
+		b.state = mailIdle
+		if delivered {
+			m.told.Drained += len(n.Notices)
+			b.closeBatch()
+		}
+		m.cameBackLocked(b, time.Now())
+	}
+}

@@ -1,0 +1,213 @@
+package subagent
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Scenario 187: a wait ends with the run, without polling; scenario 78: the
+// result is on the record.
+func TestWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, timed(), Config{})
+		task := launch(t, m, taking("p", "1s"))
+		began := time.Now()
+		done, err := m.Wait(t.Context(), task.ID)
+		require.NoError(t, err)
+		require.Equal(t, time.Second, time.Since(began))
+		require.Equal(t, "took 1s", done.Result.Text)
+		again, err := m.Wait(t.Context(), task.ID)
+		require.NoError(t, err)
+		require.Equal(t, done, again, "L28: reading does not consume")
+		require.Equal(t, done, get(t, m, task.ID))
+		bySession, err := m.BySession(done.Session)
+		require.NoError(t, err)
+		require.Equal(t, done, bySession)
+		_, err = m.Wait(t.Context(), "bg_none")
+		require.ErrorIs(t, err, ErrNotFound)
+		_, err = m.BySession("ses_none")
+		require.ErrorIs(t, err, ErrNotFound)
+	})
+}
+
+// Scenarios 188 and 189.
+func TestWaitGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, timed(), Config{})
+		task := launch(t, m, taking("p", "10s"))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		now, err := m.Wait(ctx, task.ID)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, Running, now.Status)
+		pass(time.Minute)
+		done, err := m.Wait(ctx, task.ID)
+		require.NoError(t, err, "an ending wins over an ended context")
+		require.Equal(t, Completed, done.Status)
+	})
+}
+
+// Thousands of waits that were given up leave nothing behind.
+func TestManyWaitersLeaveNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, timed(), Config{})
+		task := launch(t, m, taking("p", "1h"))
+		synctest.Wait()
+		before := runtime.NumGoroutine()
+		ctx, cancel := context.WithCancel(t.Context())
+		for range 3000 {
+			go func() { _, _ = m.Wait(ctx, task.ID) }()
+			go func() { _, _ = m.WaitAll(ctx, Filter{Parent: "p"}) }()
+			go func() { _, _ = m.WaitAny(ctx, Filter{IDs: []TaskID{task.ID}}) }()
+		}
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		require.LessOrEqual(t, runtime.NumGoroutine(), before)
+		require.Empty(t, m.watches)
+	})
+}
+
+func TestWaitAny(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, timed(), Config{})
+		want := []string{"1s", "2s", "3s"}
+		var ids []TaskID
+		for _, d := range []string{"3s", "1s", "2s"} {
+			ids = append(ids, launch(t, m, taking("p", d)).ID)
+		}
+		for _, text := range want {
+			task, err := m.WaitAny(t.Context(), Filter{IDs: ids})
+			require.NoError(t, err)
+			require.Equal(t, "took "+text, task.Result.Text)
+			for i, id := range ids {
+				if id == task.ID {
+					ids = append(ids[:i:i], ids[i+1:]...)
+					break
+				}
+			}
+		}
+		_, err := m.WaitAny(t.Context(), Filter{IDs: []TaskID{"bg_none"}})
+		require.ErrorIs(t, err, ErrNotFound)
+		_, err = m.WaitAny(t.Context(), Filter{Statuses: []Status{Failed}})
+		var input *InputError
+		require.ErrorAs(t, err, &input)
+	})
+}
+
+// WaitAll counts tasks launched while it waits.
+func TestWaitAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, timed(), Config{})
+		launch(t, m, taking("p", "2s"))
+		launch(t, m, taking("other", "1h"))
+		go func() {
+			time.Sleep(time.Second)
+			_, _ = m.Launch(context.Background(), taking("p", "5s"))
+		}()
+		began := time.Now()
+		tasks, err := m.WaitAll(t.Context(), Filter{Parent: "p"})
+		require.NoError(t, err)
+		require.Len(t, tasks, 2)
+		require.Equal(t, 6*time.Second, time.Since(began))
+		none, err := m.WaitAll(t.Context(), Filter{Parent: "nobody"})
+		require.NoError(t, err)
+		require.Empty(t, none)
+	})
+}
+
+func TestDo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		box := &inbox{}
+		m := newManager(t, timed(), Config{Notifier: box})
+		done, err := m.Do(t.Context(), taking("p", "1s"))
+		require.NoError(t, err)
+		require.Equal(t, "took 1s", done.Result.Text)
+
+		failed, err := m.Do(t.Context(), taking("p", "bad"))
+		require.ErrorIs(t, err, SessionFailed)
+		require.Equal(t, Failed, failed.Status)
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		cut, err := m.Do(ctx, taking("p", "1h"))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, Cancelled, cut.Status)
+		require.ErrorIs(t, cut.Reason, ByParent)
+
+		_, err = m.Do(t.Context(), LaunchInput{})
+		var input *InputError
+		require.True(t, errors.As(err, &input))
+		pass(time.Minute)
+		require.Empty(t, box.all())
+	})
+}
+
+func TestList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, timed(), Config{Keys: KeyLimits{Default: Off}, Spawn: SpawnLimits{LivePerRoot: Off}})
+		var all []TaskID
+		for i := range 1000 {
+			in := taking([]SessionID{"p", "q"}[i%2], "1s")
+			in.Labels = map[string]string{"n": string(rune('a' + i%3))}
+			all = append(all, launch(t, m, in).ID)
+		}
+		ids := func(list []Task) (got []TaskID) {
+			for _, task := range list {
+				got = append(got, task.ID)
+			}
+			return got
+		}
+		require.Equal(t, all, ids(m.List(Filter{})), "in order of launch, over all pages")
+		require.Len(t, m.List(Filter{Parent: "p"}), 500)
+		require.Len(t, m.List(Filter{Root: "q"}), 500)
+		require.Len(t, m.List(Filter{Labels: map[string]string{"n": "a"}}), 334)
+		require.Equal(t, all[10:15], ids(m.List(Filter{After: all[9], Limit: 5})))
+		require.Equal(t, all[998:], ids(m.List(Filter{After: all[997]})))
+		require.Empty(t, m.List(Filter{After: "bg_none"}))
+		require.Empty(t, m.List(Filter{Limit: -1}))
+		require.Equal(t, []TaskID{all[1], all[7]}, ids(m.List(Filter{IDs: []TaskID{all[7], all[1], all[7], "bg_none"}})))
+		require.Empty(t, m.List(Filter{Statuses: []Status{Completed}}))
+		pass(time.Minute)
+		require.Len(t, m.List(Filter{Statuses: []Status{Completed}, Agent: "worker", Under: "p"}), 500)
+
+		// What is handed out is a copy.
+		list := m.List(Filter{Limit: 1})
+		list[0].Labels["n"], list[0].Attempts[0].Model = "changed", "changed"
+		again := m.List(Filter{Limit: 1})
+		require.Equal(t, "a", again[0].Labels["n"])
+		require.Empty(t, again[0].Attempts[0].Model)
+	})
+}
+
+// Under finds descendants at every depth, also from the middle.
+func TestUnder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, &stub{prompt: hang}, Config{})
+		a, b, c := tree(t, m)
+		launch(t, m, work("elsewhere"))
+		synctest.Wait()
+		for _, x := range []struct {
+			under SessionID
+			want  []TaskID
+		}{
+			{"p", []TaskID{a.ID, b.ID, c.ID}},
+			{get(t, m, a.ID).Session, []TaskID{b.ID, c.ID}},
+			{get(t, m, b.ID).Session, []TaskID{c.ID}},
+			{get(t, m, c.ID).Session, nil},
+			{"unknown", nil},
+		} {
+			var got []TaskID
+			for _, task := range m.List(Filter{Under: x.under}) {
+				got = append(got, task.ID)
+			}
+			require.Equal(t, x.want, got)
+		}
+	})
+}
