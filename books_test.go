@@ -233,3 +233,22 @@ func (c *checker) clock() {
 		c.that(a.current() || len(a.callsOut()) > 0, "an attempt of task %s is listed with nothing out", a.task.id)
 	}
 }
+
+// OutsideHolds counts leases and reservations that callers hold.
+func (m *BackgroundManager) OutsideHolds() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	leases, live, tasks := m.global.held, 0, 0
+	for _, t := range m.tasks {
+		if t.cur != nil {
+			leases--
+		}
+		if !t.status.Terminal() && t.root.id != "" {
+			tasks++
+		}
+	}
+	for _, r := range m.roots {
+		live += r.live
+	}
+	return leases + live - tasks
+}

@@ -187,21 +187,34 @@ func (c *Client) Create(ctx context.Context, req subagent.CreateRequest) (subage
 	case a.NoID:
 		return "", nil
 	case a.ID != "":
+		c.open(req, a.ID, false)
 		return a.ID, a.Err
 	case a.Err != nil && !a.Made && !a.Lost:
 		return "", a.Err
 	}
-	id := c.open(req, a.Lost)
+	id := c.open(req, "", a.Lost)
 	if a.Lost {
 		return "", a.Err
 	}
 	return id, a.Err
 }
 
-func (c *Client) open(req subagent.CreateRequest, lost bool) subagent.SessionID {
+// open makes a session; one whose id is in use stays what it was, and one that
+// was released begins anew.
+func (c *Client) open(req subagent.CreateRequest, id subagent.SessionID, lost bool) subagent.SessionID {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	id := subagent.SessionID(fmt.Sprintf("ses_%d", len(c.order)+1))
+	if s := c.sessions[id]; s != nil {
+		if s.Released && !s.Running {
+			s.SessionState = SessionState{ID: id, Task: req.Task, Attempt: req.Attempt}
+		}
+		return id
+	}
+	for n := len(c.order) + 1; id == ""; n++ {
+		if next := subagent.SessionID(fmt.Sprintf("ses_%d", n)); c.sessions[next] == nil {
+			id = next
+		}
+	}
 	s := &session{SessionState: SessionState{ID: id, Task: req.Task, Attempt: req.Attempt, Lost: lost}}
 	c.sessions[id] = s
 	c.order = append(c.order, s)
