@@ -54,7 +54,7 @@ func (m *BackgroundManager) Cancel(ctx context.Context, id TaskID, o CancelOptio
 	if err := o.validate(); err != nil {
 		return Task{}, err
 	}
-	e, err := m.cancel(id, o)
+	e, err := m.cancelOne(id, o)
 	if e == nil {
 		return Task{}, err
 	}
@@ -72,8 +72,8 @@ func (m *BackgroundManager) awaitStop(ctx context.Context, id TaskID, e *ending)
 	return e.task, e.task.unstopped()
 }
 
-// cancel does the cancelling and returns the ending to wait for.
-func (m *BackgroundManager) cancel(id TaskID, o CancelOptions) (*ending, error) {
+// cancelOne does the cancelling and returns the ending to wait for.
+func (m *BackgroundManager) cancelOne(id TaskID, o CancelOptions) (*ending, error) {
 	m.mu.Lock()
 	defer m.unlock()
 	t := m.byID[id]

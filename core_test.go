@@ -2,6 +2,9 @@ package subagent
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -34,4 +37,103 @@ func untilStopped(ctx context.Context, _ Turn) (Result, error) {
 func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
+}
+
+// stage is an agent loop for Func whose turns go on until the test ends them. A
+// turn goes by the text of its prompt.
+type stage struct {
+	mu      sync.Mutex
+	began   []string
+	playing map[string]chan struct{}
+}
+
+func newStage() *stage { return &stage{playing: map[string]chan struct{}{}} }
+
+func (s *stage) run(ctx context.Context, turn Turn) (Result, error) {
+	over := make(chan struct{})
+	s.mu.Lock()
+	s.began = append(s.began, turn.Text)
+	s.playing[turn.Text] = over
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.playing, turn.Text)
+	}()
+	select {
+	case <-over:
+		return Result{Text: "did " + turn.Text}, nil
+	case <-ctx.Done():
+		return Result{}, ctx.Err()
+	}
+}
+
+// end completes turns, in this order, and waits for what follows from each.
+func (s *stage) end(texts ...string) {
+	for _, text := range texts {
+		s.mu.Lock()
+		over := s.playing[text]
+		s.mu.Unlock()
+		if over == nil {
+			panic(fmt.Sprintf("the turn %q does not run", text))
+		}
+		close(over)
+		synctest.Wait()
+	}
+}
+
+// now is what runs, sorted.
+func (s *stage) now() []string {
+	synctest.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := []string{}
+	for text := range s.playing {
+		now = append(now, text)
+	}
+	slices.Sort(now)
+	return now
+}
+
+// order is what has begun, in order.
+func (s *stage) order() []string {
+	synctest.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.began)
+}
+
+// asks is a launch by its prompt, for the queue of a model or, without one, of
+// the agent "worker".
+func asks(parent SessionID, model, prompt string) LaunchInput {
+	return LaunchInput{Parent: parent, Agent: "worker", Model: model, Prompt: prompt}
+}
+
+// tally is all that the books hold, in numbers: equal ones show that nothing was
+// written down in between.
+func tally(m *BackgroundManager) map[string]int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := map[string]int{
+		"tasks": len(m.tasks), "ids": len(m.byID), "sessions": len(m.bySession), "live": m.live,
+		"mailboxes": len(m.mailboxes), "roots": len(m.roots), "queues": len(m.queues), "limits": len(m.sems),
+		"waiters": len(m.waiters), "attempts": len(m.attempts), "deadlines": m.deadlines.Len(), "seq": int(m.seq),
+		"global": m.global.held, "starts": m.starts.held, "routines": m.routines,
+	}
+	for _, q := range m.queues {
+		n["waiting"] += q.all.n
+	}
+	for _, s := range m.sems {
+		n["held"] += s.held
+		n["refs"] += s.refs
+	}
+	for _, r := range m.roots {
+		n["root live"] += r.live
+		n["root total"] += r.total
+	}
+	for _, b := range m.mailboxes {
+		n["children"] += len(b.children) + len(b.adopted)
+		n["owed"] += len(b.notices)
+	}
+	return n
 }

@@ -120,19 +120,20 @@ type Usage struct {
 // Class says what kind of failure a [SessionError] is.
 type Class string
 
+// The classes of failure. A client maps its host's errors to them.
 const (
-	ClassUnknown       Class = ""
-	ClassRateLimited   Class = "rate_limited"
-	ClassOverloaded    Class = "overloaded"
-	ClassUnavailable   Class = "unavailable" // the host could not be reached
-	ClassModelNotFound Class = "model_not_found"
-	ClassQuota         Class = "quota"
-	ClassAuth          Class = "auth"
-	ClassContextLength Class = "context_length"
-	ClassPermission    Class = "permission"
-	ClassInvalid       Class = "invalid"
-	ClassAgentNotFound Class = "agent_not_found"
-	ClassAborted       Class = "aborted" // stopped in the host, not by this manager
+	ClassUnknown       Class = ""                // it can't be told
+	ClassRateLimited   Class = "rate_limited"    // too many requests; RetryAfter may say how long
+	ClassOverloaded    Class = "overloaded"      // the provider can't serve now
+	ClassUnavailable   Class = "unavailable"     // the host could not be reached
+	ClassModelNotFound Class = "model_not_found" // the host knows no such model
+	ClassQuota         Class = "quota"           // credit or quota is used up
+	ClassAuth          Class = "auth"            // not, or wrongly, authenticated
+	ClassContextLength Class = "context_length"  // the conversation is too long for the model
+	ClassPermission    Class = "permission"      // not allowed
+	ClassInvalid       Class = "invalid"         // the request makes no sense to the host
+	ClassAgentNotFound Class = "agent_not_found" // the host knows no such agent
+	ClassAborted       Class = "aborted"         // stopped in the host, not by this manager
 )
 
 // SessionError is a client's account of what went wrong.

@@ -61,6 +61,7 @@ type Attempt struct {
 // Status is where a task is. Why it is there is its [Reason].
 type Status uint8
 
+// The statuses. The last four are terminal.
 const (
 	none        Status = iota
 	Pending            // waits in its queue
@@ -68,10 +69,10 @@ const (
 	Running            // its turn goes on
 	InputNeeded        // its turn waits for an answer
 	Stopping           // its outcome is fixed; the child is coming to rest
-	Completed
-	Failed
-	Cancelled
-	Interrupted
+	Completed          // ended well
+	Failed             // ended without success
+	Cancelled          // ended because somebody asked for it
+	Interrupted        // ended with its outcome unknown, or from outside
 	numStatuses
 
 	byReason = numStatuses // in the table: the status that the reason calls for

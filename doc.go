@@ -1,0 +1,68 @@
+// Package subagent runs child agents in the background of a Go program.
+//
+// A program that hosts LLM agents makes one [BackgroundManager] over its agent
+// runtime, a [SessionClient]. An agent then delegates work and goes on: Launch
+// returns at once, children wait in fair queues under concurrency limits, run in
+// sessions of the runtime, and the parent is told once, in one batch, when they
+// are done.
+//
+// # The life of one task
+//
+//	Launch     the input is checked and captured; the task is pending in the
+//	           queue of its model, or of its agent if it names no model
+//	slot       its turn has come and every limit that applies has room: it gets
+//	           its lease, and a goroutine of its own calls Create
+//	prompted   the session is there; the same goroutine calls Prompt, which
+//	           returns when the child's turn is over
+//	ending     in one step the status becomes terminal, the lease goes back and
+//	           the notice for the parent is put down
+//	telling    notices are gathered for a moment and handed to the Notifier until
+//	           it accepts them; a parent without one takes them with Drain
+//
+// Status says where a task is, [Reason] why. A task that is stopped is Stopping
+// until its child is known to be at rest; its outcome is fixed from then on.
+// docs/state_machine.md shows the whole table.
+//
+// # Guarantees
+//
+// Each names the test that shows it; TestStorm tries all of them over random lives
+// on hosts that fail in every way.
+//
+//  1. A run ends once: the first ending wins, and everybody learns of the same
+//     one. (TestEveryCell, TestL04CancelAgainstCompletion)
+//  2. No limit is exceeded, and no lease is lost: what is held is what runs.
+//     (TestStorm, TestFailuresOfTheClient)
+//  3. Within a key the first to wait is the first to start; a parent at its own
+//     cap is passed over at most 64 times. (TestStrictFIFO, TestPassingIsBounded)
+//  4. A lease is held until the child is known to be at rest, or Config.AbortGrace
+//     has passed; then the child is marked and listed as unstopped.
+//     (TestLeaseIsHeldUntilAtRest, TestCancelWhenAbortFails)
+//  5. No child runs unseen: what is created late is stopped and released.
+//     (TestCreateHangs, TestL07CloseDuringCreate)
+//  6. A stopped task takes its descendants with it, and nothing is launched below
+//     it any more. (TestCascade, TestLaunchDuringCascade)
+//  7. A finished run is owed to its parent from the instant of its ending until it
+//     is accepted, drained, or dropped and counted. (TestPendingHasNoGap,
+//     TestL10NoticeSurvivesFailedSends, TestParking)
+//  8. A receiver that keeps track of (task, run) sees each run exactly once: a
+//     batch is frozen when it is first sent. (TestL10NoticeSurvivesFailedSends)
+//  9. The final notification comes exactly when no direct child is left.
+//     (TestThreeSiblings, TestSilentCancelClosesBatch, TestLaunchWhileTheLastEnds)
+//  10. A panic in the host's code fails one task or one delivery and nothing else.
+//     (TestFailuresOfTheClient, TestLogging, TestOwnRender)
+//  11. Shutdown and Close are bounded and leave no goroutine but calls of the host
+//     that never return, which they list. (TestCloseIsBounded)
+//  12. A refused call changes nothing, and names the field or limit, its value and
+//     the rule. (TestRefusedLaunchLeavesNothing)
+//
+// # Caveats
+//
+// Everything is kept in memory and ends with the process. Finished tasks stay in
+// the books as long as the manager. On the wire a notification comes at least
+// once: a receiver that can't tell whether an earlier one arrived must look at
+// (task, run). A child in this process that ignores its context can't be stopped
+// by anybody; it is listed until it returns.
+//
+// The package starts goroutines only while there is work, installs no signal
+// handler, never exits the process and prints nothing.
+package subagent

@@ -1,0 +1,91 @@
+package mutants
+
+// mutant is one way to break the core. old stands exactly once in its file.
+type mutant struct {
+	name     string
+	file     string
+	old, new string
+}
+
+var table = []mutant{
+	// Leases.
+	{"a lease is never given back", "attempt.go", "	m.releaseLocked(&a.lease)\n", ""},
+	{"the starts share is kept", "attempt.go", "	m.freeLocked(&a.lease, shareStarts)\n", ""},
+	{"an external lease is released twice", "acquire.go", "	l.once.Do(func() {", "	func(f func()) { f() }(func() {"},
+	{"limits are ignored", "concurrency.go", "s.limit != Off && s.held >= s.limit", "false && s.held >= s.limit"},
+	{"a limit lets one more in", "concurrency.go", "s.limit != Off && s.held >= s.limit", "s.limit != Off && s.held > s.limit"},
+	{"a lease is taken in part", "concurrency.go", "		if s != nil && s.full() {\n			return lease{}, s", "		if s != nil && s == l[shareKey] && s.full() {\n			return lease{}, s"},
+	{"limits are not forgotten", "concurrency.go", "if s.refs--; s.refs == 0 {", "if s.refs--; s.refs < 0 {"},
+	{"the lease goes back before the child rests", "attempt.go", "	a.aborting = true\n", "	a.aborting = true\n	m.releaseLocked(&a.lease)\n"},
+
+	// Queues and dispatch.
+	{"room wakes nobody", "concurrency.go", "		m.freed = append(m.freed, s)\n", ""},
+	{"a parked lane is not woken", "concurrency.go", "		m.freshenLocked(l.queue)\n", ""},
+	{"a removal wakes nobody", "concurrency.go", "	q.remove(t)\n	m.freshenLocked(q)\n", "	q.remove(t)\n"},
+	{"the youngest queue goes first", "queue.go", "return q.age < o.age }", "return q.age > o.age }"},
+	{"the youngest lane goes first", "queue.go", "return l.head.before(o.head) }", "return o.head.before(l.head) }"},
+	{"a head is passed for ever", "concurrency.go", "head.passes >= maxPasses", "head.passes >= 1<<30"},
+	{"a cancelled task stays queued", "concurrency.go", "	m.unqueueLocked(&t.ticket)\n	m.dropSharesLocked(&t.ticket)\n}\n\n// unqueueLocked", "}\n\n// unqueueLocked"},
+	{"an empty queue stays", "concurrency.go", "	if q.all.n == 0 {\n		delete(m.queues, q.key)\n	}\n", ""},
+	{"positions count from the block", "queue.go", "		n += int(b.live)\n", ""},
+	{"a raised limit starts nobody", "stats.go", "		s.limit = m.cfg.Keys.limitOf(s.key)\n		m.roomLocked(s)\n	}\n	for _, s := range []*semaphore{&m.global, &m.starts} {", "		s.limit = m.cfg.Keys.limitOf(s.key)\n	}\n	for _, s := range []*semaphore{&m.global, &m.starts} {"},
+	{"queues are not parted at run time", "stats.go", "			m.splitLocked(unlimited != Off)\n", ""},
+	{"a queue wait has no end", "launch.go", "	if t.limits.QueueWait != Off {", "	if false {"},
+	{"Acquire given up stays in line", "acquire.go", "	delete(m.waiters, w)\n	m.unqueueLocked(&w.ticket)\n	m.dropSharesLocked(&w.ticket)\n	return nil, context.Cause(ctx)", "	return nil, context.Cause(ctx)"},
+
+	// The table and endings.
+	{"endings are not final", "task.go", "	Completed:   {onResume: Pending},", "	Completed:   {onResume: Pending, onStop: byReason},"},
+	{"stopping can complete", "attempt.go", "	case !a.current() || t.status == Stopping:\n		m.restLocked(a)\n", "	case !a.current():\n		m.restLocked(a)\n"},
+	{"a blank answer completes", "attempt.go", `case strings.TrimSpace(r.Text) == "" && !r.Empty:`, "case false:"},
+	{"results are not cut", "attempt.go", "		r.Text = cut(r.Text, limit)\n", ""},
+	{"waiters are not told", "task.go", "		close(t.ending.done)\n", ""},
+	{"watchers are not told", "task.go", "	m.tellWatchesLocked(t)\n", ""},
+	{"launches are not watched", "launch.go", "	m.countWatchesLocked(t)\n", ""},
+	{"a partial result is lost", "attempt.go", "	case a.aborted:\n		m.armLocked(&a.deadline, time.Now().Add(settleWait))\n", "	case a.aborted:\n		m.endStoppedLocked(a, nil)\n"},
+
+	// Children.
+	{"a stop does not abort", "attempt.go", "	a.aborting = true\n	m.goLocked(func() { m.abort(a, a.session) })\n", "	a.aborted = true\n"},
+	{"the context ends before the abort", "attempt.go", "	a.aborting = true\n", "	a.aborting = true\n	a.cancel(nil)\n"},
+	{"a late session is not aborted", "attempt.go", "		a.release = true\n		m.abortLocked(a)\n", "		a.release = true\n"},
+	{"a late session is not released", "attempt.go", "		a.release = true\n", ""},
+	{"a session of another is aborted", "attempt.go", "		a.session = \"\"\n		err = &SessionError", "		err = &SessionError"},
+	{"the grace has no end", "attempt.go", "	m.armLocked(&a.deadline, time.Now().Add(m.cfg.AbortGrace))\n", ""},
+	{"the start has no end", "attempt.go", "		m.armLocked(&a.deadline, now.Add(t.limits.Start))\n", ""},
+	{"a started child is timed out", "attempt.go", "	m.disarmLocked(&a.deadline)\n	m.transition(a.task, onPrompted, nil)", "	m.transition(a.task, onPrompted, nil)"},
+	{"nobody is marked unstopped", "attempt.go", "		t.last.Unstopped = unstopped\n		m.unstopped[t] = struct{}{}\n", ""},
+	{"the mark stays", "attempt.go", "	t.last.Unstopped = nil\n	delete(m.unstopped, t)\n", ""},
+	{"a failed abort is taken for rest", "attempt.go", "		m.endStoppedLocked(a, a.abortErr)\n", "		m.endStoppedLocked(a, nil)\n"},
+	{"a left child is cut off", "attempt.go", "	if !a.left {\n		a.cancel(nil)\n	}\n", "	a.cancel(nil)\n"},
+
+	// Trees.
+	{"descendants go on", "task.go", "		m.cascadeLocked(t)\n", ""},
+	{"a stopped parent may launch", "limits.go", "o.under != nil && o.under.refusesChildren()", "false"},
+	{"places are not given back", "task.go", "	t.root.live--\n", ""},
+	{"a reservation counts twice", "lineage.go", "	r.once.Do(func() {", "	func(f func()) { f() }(func() {"},
+	{"live descendants are not limited", "limits.go", "live, live >= m.cfg.Spawn.LivePerRoot", "live, false"},
+	{"depth is not limited", "limits.go", "o.Depth, o.Depth > m.cfg.Spawn.Depth", "o.Depth, false"},
+
+	// Telling.
+	{"live children are not counted down", "mailbox.go", "	b.live--\n", ""},
+	{"a notice is dropped when the parent is busy", "notify.go", "	default:\n		b.state = mailWaiting\n", "	case d == Busy:\n		m.emptyLocked(b)\n	default:\n		b.state = mailWaiting\n"},
+	{"a notice is dropped on an error", "notify.go", "	case d == Unknown && b.tries >= m.cfg.Mailbox.Tries:\n		b.state = mailParked\n", "	case d == Unknown:\n		m.emptyLocked(b)\n"},
+	{"an unknown delivery is taken for accepted", "notify.go", "	case d == Accepted:\n		m.told", "	case d == Accepted || d == Unknown:\n		m.told"},
+	{"a resend is a new batch", "notify.go", "	if b.batch == nil {\n", "	if b.batch != nil {\n		b.notices = append(b.batch.Notices, b.notices...)\n	}\n	if true {\n"},
+	{"two deliveries at once", "notify.go", "	case mailGathering:\n	default:\n		return\n	}\n", "	case mailGathering:\n	default:\n		b.state = mailGathering\n	}\n"},
+	{"final is not decided with the batch", "notify.go", "Remaining: b.live, Final: b.live == 0,", "Remaining: b.live, Final: len(b.notices) > 1,"},
+	{"a silent last child leaves the batch open", "notify.go", "len(b.notices) > 0 || b.live == 0 && b.open", "len(b.notices) > 0"},
+	{"a drain takes what is in flight", "mailbox.go", "b == nil || b.state == mailSending || b.state == mailDrained {\n		m.mu.Unlock()", "b == nil || b.state == mailDrained {\n		m.mu.Unlock()"},
+	{"a nack loses", "mailbox.go", "		if delivered {\n			m.told", "		if true {\n			m.told"},
+	{"parked notices are never taken up", "notify.go", "	case mailIdle, mailParked:\n		b.state, b.first", "	case mailIdle:\n		b.state, b.first"},
+	{"what an ended child was owed stays with it", "mailbox.go", "	m.bequeathLocked(t, now)\n}", "}"},
+	{"notices go to ended children", "mailbox.go", "		b = b.heirLocked()\n", ""},
+	{"an own cancel is told", "cancel.go", "t.silent || o.Silent || o.Cause == ByParent", "t.silent || o.Silent"},
+
+	// The end.
+	{"pending tasks start during shutdown", "shutdown.go", "		if t.status == Pending {\n", "		if false {\n"},
+	{"Close leaves children", "shutdown.go", "		m.stopAll()\n", ""},
+	{"a closed manager launches", "limits.go", "	if m.phase != admitting {\n		return ErrClosed\n	}\n	if o.under", "	if o.under"},
+	{"who waits in Acquire is forgotten", "shutdown.go", "	m.dismissLocked()\n", ""},
+	{"nothing is flushed", "shutdown.go", "			m.sendLocked(b)\n", ""},
+	{"sessions are not given up", "shutdown.go", "	m.goLocked(func() { m.releaseAll(sessions) })\n", ""},
+}
