@@ -109,9 +109,9 @@ func asks(parent SessionID, model, prompt string) LaunchInput {
 	return LaunchInput{Parent: parent, Agent: "worker", Model: model, Prompt: prompt}
 }
 
-// tally is all that the books hold, in numbers: equal ones show that nothing was
+// inventory is all that the books hold, in numbers: equal ones show that nothing was
 // written down in between.
-func tally(m *BackgroundManager) map[string]int {
+func inventory(m *BackgroundManager) map[string]int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := map[string]int{

@@ -216,11 +216,11 @@ func TestLaunchAgainstClose(t *testing.T) {
 				require.Equal(t, Cancelled, task.Status)
 				require.ErrorIs(t, task.Reason, ByShutdown)
 			}
-			before := tally(m)
+			before := inventory(m)
 			_, err := m.Launch(t.Context(), work("p"))
 			require.ErrorIs(t, err, ErrClosed)
 			require.ErrorIs(t, m.CanLaunch(t.Context(), work("p")), ErrClosed)
-			require.Equal(t, before, tally(m))
+			require.Equal(t, before, inventory(m))
 			pass(time.Hour)
 			require.Equal(t, calls, c.creates.Load()+c.prompts.Load())
 		})
@@ -274,10 +274,10 @@ func TestLaunchContextEndsInAdmit(t *testing.T) {
 			cancel(why)
 			return nil
 		}})
-		before := tally(m)
+		before := inventory(m)
 		_, err := m.Launch(ctx, work("p"))
 		require.ErrorIs(t, err, why)
-		require.Equal(t, before, tally(m))
+		require.Equal(t, before, inventory(m))
 	})
 }
 
@@ -305,4 +305,33 @@ func TestMergeTools(t *testing.T) {
 			require.Equal(t, []tools{base, user, agent}, []tools{c.base, c.user, c.agent}, "the layers stay as they are")
 		})
 	}
+}
+
+// What host code is handed is a copy: the client and Admit may keep and change
+// the maps that they get.
+func TestHostCannotChangeTheRecord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		scribble := func(labels map[string]string) {
+			for name := range labels {
+				labels[name] = "scribbled"
+			}
+		}
+		var kept map[string]string
+		c := &stub{prompt: hang}
+		c.create = func(_ context.Context, r CreateRequest) (SessionID, error) {
+			scribble(r.Labels)
+			return c.id(), nil
+		}
+		m := newManager(t, c, Config{Admit: func(_ context.Context, in LaunchInput, _ Lineage) error {
+			kept = in.Labels
+			return nil
+		}})
+		in := work("p")
+		in.Labels = map[string]string{"kind": "a"}
+		task := launch(t, m, in)
+		synctest.Wait()
+		require.Equal(t, map[string]string{"kind": "a"}, get(t, m, task.ID).Labels, "changed by Create")
+		scribble(kept)
+		require.Equal(t, map[string]string{"kind": "a"}, get(t, m, task.ID).Labels, "changed by Admit")
+	})
 }

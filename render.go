@@ -57,14 +57,14 @@ func headline(n Notification) string {
 		return "All your background tasks have ended. There is nothing new to report.\n"
 	case n.Final:
 		all := append(append([]Notice(nil), n.Earlier...), n.Notices...)
-		return fmt.Sprintf("All your background tasks have ended: %s.\n", tally(all))
+		return fmt.Sprintf("All your background tasks have ended: %s.\n", countsOf(all))
 	default:
-		return fmt.Sprintf("Background tasks that ended: %s. %d still to come.\n", tally(n.Notices), n.Remaining)
+		return fmt.Sprintf("Background tasks that ended: %s. %d still to come.\n", countsOf(n.Notices), n.Remaining)
 	}
 }
 
-// tally counts notices by status, in the order of the statuses.
-func tally(notices []Notice) string {
+// countsOf counts notices by status, in the order of the statuses.
+func countsOf(notices []Notice) string {
 	var count [numStatuses]int
 	for _, n := range notices {
 		count[n.Status]++
@@ -186,7 +186,7 @@ func quote(b *strings.Builder, notice Notice, n int) {
 // more counts the notices that did not fit.
 func more(b *strings.Builder, rest []Notice) {
 	if len(rest) > 0 {
-		fmt.Fprintf(b, "- and %d more: %s\n", len(rest), tally(rest))
+		fmt.Fprintf(b, "- and %d more: %s\n", len(rest), countsOf(rest))
 	}
 }
 

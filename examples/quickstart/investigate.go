@@ -3,18 +3,19 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"go/types"
+	"io/fs"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
 	"strings"
 )
-
-// most is how many findings an answer names.
-const most = 5
 
 // investigation is something to find out about a source tree.
 type investigation struct {
@@ -23,7 +24,6 @@ type investigation struct {
 	answer   func(ctx context.Context, dir string) (string, error)
 }
 
-// The first one has no end of its own, and is the one that gets cancelled.
 var investigations = []investigation{
 	{"reviewer", "repeated blocks of lines", repeatedBlocks},
 	{"reviewer", "exported names without a doc comment", undocumented},
@@ -36,24 +36,28 @@ var investigations = []investigation{
 	{"surveyor", "packages imported by most others", fanIn},
 }
 
-// finding is one row of an answer. Large ones come first, equal ones in the order
-// in which they were found.
+// endless is the investigation that has no end of its own.
+const endless = 0
+
+// finding is one row of an answer.
 type finding struct {
-	size int
+	size int // large ones come first, equal ones as they were found
 	text string
 }
+
+// most is how many findings an answer names.
+const most = 5
 
 // report is a headline with the first few findings.
 func report(headline string, findings []finding) string {
 	slices.SortStableFunc(findings, func(a, b finding) int { return cmp.Compare(b.size, a.size) })
 	var b strings.Builder
 	b.WriteString(headline)
-	for i, f := range findings {
-		if i == most {
-			fmt.Fprintf(&b, "\n  and %d more", len(findings)-most)
-			break
-		}
+	for _, f := range findings[:min(len(findings), most)] {
 		b.WriteString("\n  " + f.text)
+	}
+	if more := len(findings) - most; more > 0 {
+		fmt.Fprintf(&b, "\n  and %d more", more)
 	}
 	return b.String()
 }
@@ -61,83 +65,84 @@ func report(headline string, findings []finding) string {
 func largestFiles(ctx context.Context, dir string) (string, error) {
 	var all []finding
 	total := 0
-	err := eachFile(ctx, dir, func(name string, text []byte, err error) {
-		if err == nil {
-			n := countLines(text)
-			total += n
-			all = append(all, finding{n, fmt.Sprintf("%6d lines  %s", n, name)})
+	for f := range goFiles(ctx, dir) {
+		if f.err != nil {
+			continue // brokenFiles names it
 		}
-	})
-	return report(fmt.Sprintf("%d lines in %d files", total, len(all)), all), err
+		n := f.lines()
+		total += n
+		all = append(all, finding{n, fmt.Sprintf("%6d lines  %s", n, f.name)})
+	}
+	return report(fmt.Sprintf("%d lines in %d files", total, len(all)), all), ctx.Err()
 }
 
 func brokenFiles(ctx context.Context, dir string) (string, error) {
 	var broken []finding
 	files := 0
-	err := eachFile(ctx, dir, func(name string, text []byte, err error) {
+	for f := range goFiles(ctx, dir) {
 		files++
-		if err == nil {
-			_, err = parse(name, text, parser.ParseComments)
+		_, err := f.parse(parser.ParseComments)
+		var unread *fs.PathError
+		switch {
+		case errors.As(err, &unread):
+			broken = append(broken, finding{0, fmt.Sprintf("%s: %s", f.name, unread.Err)})
+		case err != nil: // it names the file and the line
+			broken = append(broken, finding{0, err.Error()})
 		}
-		if err != nil {
-			// The parser's error names the file too.
-			what := strings.TrimPrefix(err.Error(), name+":")
-			broken = append(broken, finding{0, name + ":" + what})
-		}
-	})
-	return report(fmt.Sprintf("%d of %d files", len(broken), files), broken), err
+	}
+	return report(fmt.Sprintf("%d of %d files", len(broken), files), broken), ctx.Err()
 }
 
-var todoMarker = regexp.MustCompile(`\b(TODO|FIXME|XXX|HACK)\b[^\n]*`)
+var todoMarker = regexp.MustCompile(`\b(TODO|FIXME|XXX|HACK)\b.*`)
 
 func todoMarkers(ctx context.Context, dir string) (string, error) {
 	var todos []finding
-	err := eachSource(ctx, dir, parser.ParseComments, func(s *source) {
+	for s := range sources(ctx, dir, parser.ParseComments) {
 		for _, group := range s.tree.Comments {
 			for _, c := range group.List {
 				for _, m := range todoMarker.FindAllStringIndex(c.Text, -1) {
 					where := s.at(c.Pos() + token.Pos(m[0]))
-					todos = append(todos, finding{0, where + "  " + shorten(c.Text[m[0]:m[1]])})
+					text := strings.TrimSuffix(c.Text[m[0]:m[1]], "*/")
+					todos = append(todos, finding{0, where + "  " + shorten(text)})
 				}
 			}
 		}
-	})
-	return report(fmt.Sprintf("%d markers", len(todos)), todos), err
+	}
+	return report(fmt.Sprintf("%d markers", len(todos)), todos), ctx.Err()
 }
 
-// shorten keeps a line of somebody else's text to a line of ours.
+// shorten fits somebody else's text into a row.
 func shorten(text string) string {
 	const width = 60
-	text = strings.Join(strings.Fields(text), " ")
-	if runes := []rune(text); len(runes) > width {
+	runes := []rune(strings.Join(strings.Fields(text), " "))
+	if len(runes) > width {
 		return string(runes[:width-1]) + "…"
 	}
-	return text
+	return string(runes)
 }
 
 func untestedPackages(ctx context.Context, dir string) (string, error) {
-	code, tests := map[string]int{}, map[string]int{}
-	err := eachFile(ctx, dir, func(name string, text []byte, _ error) {
-		switch {
-		case !strings.HasSuffix(name, ".go"): // a directory that can't be read
-		case isTest(name):
-			tests[path.Dir(name)]++
-		default:
-			code[path.Dir(name)] += countLines(text)
-		}
-	})
-	var untested []finding
-	for _, name := range sortedKeys(code) {
-		if tests[name] == 0 {
-			untested = append(untested, finding{code[name], fmt.Sprintf("%6d lines  %s", code[name], name)})
+	lines, tested := map[string]int{}, map[string]bool{}
+	for f := range goFiles(ctx, dir) {
+		switch pkg := path.Dir(f.name); {
+		case f.isTest():
+			tested[pkg] = true
+		case f.err == nil:
+			lines[pkg] += f.lines()
 		}
 	}
-	return report(fmt.Sprintf("%d of %d packages", len(untested), len(code)), untested), err
+	var untested []finding
+	for _, pkg := range slices.Sorted(maps.Keys(lines)) {
+		if !tested[pkg] {
+			untested = append(untested, finding{lines[pkg], fmt.Sprintf("%6d lines  %s", lines[pkg], pkg)})
+		}
+	}
+	return report(fmt.Sprintf("%d of %d packages", len(untested), len(lines)), untested), ctx.Err()
 }
 
 func fanIn(ctx context.Context, dir string) (string, error) {
-	importers := map[string]map[string]bool{} // by import path: directories
-	err := eachSource(ctx, dir, parser.ImportsOnly, func(s *source) {
+	importers := map[string]map[string]bool{} // by import path: packages
+	for s := range sources(ctx, dir, parser.ImportsOnly) {
 		for _, spec := range s.tree.Imports {
 			name := strings.Trim(spec.Path.Value, "\"`")
 			if importers[name] == nil {
@@ -145,21 +150,21 @@ func fanIn(ctx context.Context, dir string) (string, error) {
 			}
 			importers[name][path.Dir(s.name)] = true
 		}
-	})
+	}
 	var all []finding
-	for _, name := range sortedKeys(importers) {
+	for _, name := range slices.Sorted(maps.Keys(importers)) {
 		n := len(importers[name])
 		all = append(all, finding{n, fmt.Sprintf("%6d importers  %s", n, name)})
 	}
-	return report(fmt.Sprintf("%d packages are imported", len(all)), all), err
+	return report(fmt.Sprintf("%d packages are imported", len(all)), all), ctx.Err()
 }
 
 func undocumented(ctx context.Context, dir string) (string, error) {
 	var bare []finding
 	exported := 0
-	err := eachSource(ctx, dir, parser.ParseComments, func(s *source) {
-		if isTest(s.name) || s.tree.Name.Name == "main" {
-			return // nobody reads their documentation
+	for s := range sources(ctx, dir, parser.ParseComments) {
+		if s.isTest() || s.tree.Name.Name == "main" {
+			continue // nobody reads their documentation
 		}
 		for _, decl := range s.tree.Decls {
 			for _, n := range exportedNames(decl) {
@@ -169,8 +174,8 @@ func undocumented(ctx context.Context, dir string) (string, error) {
 				}
 			}
 		}
-	})
-	return report(fmt.Sprintf("%d of %d exported names", len(bare), exported), bare), err
+	}
+	return report(fmt.Sprintf("%d of %d exported names", len(bare), exported), bare), ctx.Err()
 }
 
 type exportedName struct {
@@ -181,25 +186,25 @@ type exportedName struct {
 
 // exportedNames are what a declaration at the top level exports.
 func exportedNames(decl ast.Decl) (names []exportedName) {
-	add := func(prefix string, id *ast.Ident, docs ...*ast.CommentGroup) {
+	add := func(id *ast.Ident, name string, docs ...*ast.CommentGroup) {
 		if id.IsExported() {
 			documented := slices.ContainsFunc(docs, func(g *ast.CommentGroup) bool { return g != nil })
-			names = append(names, exportedName{prefix + id.Name, id.Pos(), documented})
+			names = append(names, exportedName{name, id.Pos(), documented})
 		}
 	}
 	switch d := decl.(type) {
 	case *ast.FuncDecl:
-		if on := receiver(d); d.Recv == nil || ast.IsExported(on) {
-			add(dotted(on), d.Name, d.Doc)
+		if d.Recv == nil || ast.IsExported(receiver(d)) {
+			add(d.Name, functionName(d), d.Doc)
 		}
 	case *ast.GenDecl:
 		for _, spec := range d.Specs {
 			switch s := spec.(type) {
 			case *ast.TypeSpec:
-				add("", s.Name, d.Doc, s.Doc, s.Comment)
+				add(s.Name, s.Name.Name, d.Doc, s.Doc, s.Comment)
 			case *ast.ValueSpec:
 				for _, id := range s.Names {
-					add("", id, d.Doc, s.Doc, s.Comment)
+					add(id, id.Name, d.Doc, s.Doc, s.Comment)
 				}
 			}
 		}
@@ -207,83 +212,61 @@ func exportedNames(decl ast.Decl) (names []exportedName) {
 	return names
 }
 
-// receiver is the name of the type a method belongs to, "" for a function.
-func receiver(f *ast.FuncDecl) (name string) {
-	if f.Recv != nil {
-		ast.Inspect(f.Recv, func(n ast.Node) bool {
-			if field, ok := n.(*ast.Field); ok {
-				name = baseName(field.Type)
-				return false
-			}
-			return true
-		})
+// functionName is "F", or "T.F" for a method.
+func functionName(f *ast.FuncDecl) string {
+	if on := receiver(f); on != "" {
+		return on + "." + f.Name.Name
 	}
-	return name
+	return f.Name.Name
 }
 
-// baseName takes the pointer and the type parameters off a receiver's type.
-func baseName(e ast.Expr) string {
-	switch e := e.(type) {
-	case *ast.Ident:
-		return e.Name
-	case *ast.StarExpr:
-		return baseName(e.X)
-	case *ast.ParenExpr:
-		return baseName(e.X)
-	case *ast.IndexExpr:
-		return baseName(e.X)
-	case *ast.IndexListExpr:
-		return baseName(e.X)
-	}
-	return ""
-}
-
-func dotted(name string) string {
-	if name == "" {
+// receiver is the type that a method belongs to, "" for a function.
+func receiver(f *ast.FuncDecl) string {
+	if f.Recv == nil || len(f.Recv.List) == 0 {
 		return ""
 	}
-	return name + "."
+	// "*T[K, V]" is a method of T.
+	name, _, _ := strings.Cut(types.ExprString(f.Recv.List[0].Type), "[")
+	return strings.Trim(name, "*() ")
 }
 
 func longestFunctions(ctx context.Context, dir string) (string, error) {
 	var all []finding
-	err := eachSource(ctx, dir, 0, func(s *source) {
+	for s := range sources(ctx, dir, 0) {
 		for _, decl := range s.tree.Decls {
 			if f, ok := decl.(*ast.FuncDecl); ok && f.Body != nil {
 				n := s.line(f.End()) - s.line(f.Pos()) + 1
-				text := fmt.Sprintf("%6d lines  %s  %s%s", n, s.at(f.Pos()), dotted(receiver(f)), f.Name.Name)
-				all = append(all, finding{n, text})
+				all = append(all, finding{n, fmt.Sprintf("%6d lines  %s  %s", n, s.at(f.Pos()), functionName(f))})
 			}
 		}
-	})
-	return report(fmt.Sprintf("%d functions", len(all)), all), err
+	}
+	return report(fmt.Sprintf("%d functions", len(all)), all), ctx.Err()
 }
 
-// sentinel matches what a fixed error value is usually called.
-var sentinel = regexp.MustCompile(`^([Ee]rr[A-Z]\w*|EOF)$`)
-
-// comparedErrors goes by names: an error that was wrapped on its way is not equal
-// to a fixed value any more, and errors.Is would find it.
+// comparedErrors goes by names. A fixed error that was wrapped on its way is not
+// equal to itself any more; errors.Is would find it.
 func comparedErrors(ctx context.Context, dir string) (string, error) {
 	var found []finding
-	err := eachSource(ctx, dir, 0, func(s *source) {
+	for s := range sources(ctx, dir, 0) {
 		ast.Inspect(s.tree, func(n ast.Node) bool {
 			b, ok := n.(*ast.BinaryExpr)
-			if ok && (b.Op == token.EQL || b.Op == token.NEQ) {
-				x, y := lastName(b.X), lastName(b.Y)
-				if sentinel.MatchString(y) && isErr(x) || sentinel.MatchString(x) && isErr(y) {
-					found = append(found, finding{0, fmt.Sprintf("%s  %s %s %s", s.at(b.Pos()), x, b.Op, y)})
-				}
+			if ok && (b.Op == token.EQL || b.Op == token.NEQ) && comparesErrors(b) {
+				found = append(found, finding{0, s.at(b.Pos()) + "  " + shorten(types.ExprString(b))})
 			}
 			return true
 		})
-	})
-	return report(fmt.Sprintf("%d comparisons", len(found)), found), err
+	}
+	return report(fmt.Sprintf("%d comparisons", len(found)), found), ctx.Err()
 }
 
-// isErr matches the usual names of an error variable.
-func isErr(name string) bool {
-	return name == "err" || strings.HasSuffix(name, "Err") || sentinel.MatchString(name)
+var (
+	fixedError = regexp.MustCompile(`^([Ee]rr[A-Z]\w*|EOF)$`)
+	anyError   = regexp.MustCompile(`^(err|\w*Err|[Ee]rr[A-Z]\w*|EOF)$`)
+)
+
+func comparesErrors(b *ast.BinaryExpr) bool {
+	x, y := lastName(b.X), lastName(b.Y)
+	return fixedError.MatchString(y) && anyError.MatchString(x) || fixedError.MatchString(x) && anyError.MatchString(y)
 }
 
 // lastName is "EOF" for io.EOF.
@@ -295,13 +278,4 @@ func lastName(e ast.Expr) string {
 		return e.Sel.Name
 	}
 	return ""
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	var keys []string
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/seed-48fd9ae4/subagent"
 )
 
-// me names the parent: any id that the host gives its own session.
+// me is the session id of the parent: any name that the host gives it.
 const me subagent.SessionID = "quickstart"
 
 func main() {
@@ -33,58 +33,63 @@ func main() {
 	}
 }
 
-// run is the parent, from the first launch to the last result.
-func run(ctx context.Context, out io.Writer, args ...string) error {
+// parent is who delegates.
+type parent struct {
+	manager *subagent.BackgroundManager
+	mail    chan subagent.Notification
+	tasks   []subagent.TaskID
+	out     io.Writer
+}
+
+// run is the parent's life, from the first launch to the last result.
+func run(ctx context.Context, out io.Writer, args ...string) (err error) {
 	dir, err := findTree(ctx, args)
 	if err != nil {
 		return err
 	}
-	mail := make(chan subagent.Notification)
-	manager, err := subagent.New(subagent.Func(work), config(mail))
+	p := &parent{mail: make(chan subagent.Notification), out: out}
+	p.manager, err = subagent.New(subagent.Func(work), p.config())
 	if err != nil {
 		return err
 	}
-	defer manager.Close()
+	defer p.manager.Close()
 
-	tasks, err := launchAll(ctx, manager, dir)
+	if err := p.launchAll(ctx, dir); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "%d investigations of %s go on in the background.\n", len(p.tasks), dir)
+	p.printStatus()
+
+	// The parent gets on with its own work.
+	p.countPackages(ctx, dir)
+
+	n, err := p.awaitFinal(ctx)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "%d investigations of %s go on in the background.\n", len(tasks), dir)
-	printStatus(out, manager)
-
-	// Launch returned at once, so the parent gets on with its own work.
-	if err := countPackages(ctx, out, dir); err != nil {
-		return err
-	}
-
-	n, err := awaitFinal(ctx, out, manager, mail, tasks[0])
-	if err != nil {
-		return err
-	}
-	printNotification(out, n)
-	return printResults(out, manager, tasks)
+	p.printNotification(n)
+	return p.printResults()
 }
 
 // config holds the children to two per agent, and has the parent told through a
 // channel that its loop reads.
-func config(mail chan<- subagent.Notification) subagent.Config {
+func (p *parent) config() subagent.Config {
 	return subagent.Config{
 		Keys:   subagent.KeyLimits{Default: 2},
 		Agents: map[string]subagent.Agent{"surveyor": {}, "reviewer": {}},
 		Mailbox: subagent.MailboxPolicy{
-			// The children here end in quick succession. Each that ends extends
-			// the wait by a second, so that all fit in one notification. With the
-			// defaults, for children that take minutes, the parent hears of the
-			// first ones while others go on, and the last notification is final.
-			Gather: time.Second, GatherMax: time.Hour,
-			PreviewBytes: 60, // whole results are printed below
+			// These children end in quick succession. Each that ends prolongs the
+			// wait by two seconds, so that one notification tells of all. With the
+			// defaults, meant for children that take minutes, a parent hears of the
+			// first ones while others go on; the last notification is always final.
+			Gather: 2 * time.Second, GatherMax: time.Hour,
+			PreviewBytes: 60, // the whole results are printed below
 		},
 		Notifier: subagent.NotifierFunc(func(ctx context.Context, n subagent.Notification) (subagent.Delivery, error) {
 			select {
-			case mail <- n:
+			case p.mail <- n:
 				return subagent.Accepted, nil
-			case <-ctx.Done(): // nobody reads: it is kept
+			case <-ctx.Done(): // the loop did not read: the manager tries again
 				return subagent.Unknown, ctx.Err()
 			}
 		}),
@@ -99,56 +104,61 @@ func work(ctx context.Context, turn subagent.Turn) (subagent.Result, error) {
 			return subagent.Result{Text: text}, err
 		}
 	}
-	return subagent.Result{}, fmt.Errorf("nobody here knows about %q", turn.Text)
+	return subagent.Result{}, fmt.Errorf("nobody here can look for %q", turn.Text)
 }
 
-// launchAll launches every investigation. The children that find no place under
-// the limit wait in their agent's queue.
-func launchAll(ctx context.Context, manager *subagent.BackgroundManager, dir string) ([]subagent.TaskID, error) {
-	var ids []subagent.TaskID
+// launchAll launches every investigation. Launch returns at once: children that
+// find no place under the limit wait in their agent's queue.
+func (p *parent) launchAll(ctx context.Context, dir string) error {
 	for _, i := range investigations {
-		task, err := manager.Launch(ctx, subagent.LaunchInput{
+		task, err := p.manager.Launch(ctx, subagent.LaunchInput{
 			Parent: me, Agent: i.agent, Prompt: i.question, Description: i.question, Dir: dir,
 		})
 		if err != nil {
-			return nil, err
+			return err
 		}
-		ids = append(ids, task.ID)
+		p.tasks = append(p.tasks, task.ID)
 	}
-	return ids, nil
+	return nil
 }
 
 // awaitFinal is the parent's loop: it shows how things stand, cancels the endless
 // investigation once it is the only one left, and returns the final notification.
-func awaitFinal(ctx context.Context, out io.Writer, manager *subagent.BackgroundManager,
-	mail <-chan subagent.Notification, endless subagent.TaskID,
-) (subagent.Notification, error) {
+func (p *parent) awaitFinal(ctx context.Context) (subagent.Notification, error) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	live := len(investigations)
-	for {
-		if now := manager.Pending(me).Live; now != live {
+	for live := len(p.tasks); ; {
+		if now := p.manager.Pending(me).Live; now != live {
 			live = now
-			printStatus(out, manager)
-			if live == 1 {
-				// The zero CancelOptions cancel for the user, so that the parent is
-				// told; with Cause: subagent.ByParent it would not be.
-				task, err := manager.Cancel(ctx, endless, subagent.CancelOptions{})
-				if err != nil {
-					return subagent.Notification{}, err
-				}
-				fmt.Fprintf(out, "\ncancelled: %s (after %s)\n", task.Description, seconds(task.Ended.Sub(task.Started)))
+			p.printStatus()
+		}
+		if live == 1 {
+			if err := p.cancel(ctx, p.tasks[endless]); err != nil {
+				return subagent.Notification{}, err
 			}
+			continue
 		}
 		select {
-		case n := <-mail:
+		case n := <-p.mail:
 			if n.Final {
 				return n, nil
 			}
-			printNotification(out, n) // a child took longer than Gather
+			p.printNotification(n) // a child took longer than Gather
 		case <-tick.C:
 		case <-ctx.Done():
-			return subagent.Notification{}, ctx.Err()
+			return subagent.Notification{}, context.Cause(ctx)
 		}
 	}
+}
+
+// cancel returns when the child has stopped.
+func (p *parent) cancel(ctx context.Context, id subagent.TaskID) error {
+	// The zero options cancel for the user, and the parent is told. With Cause
+	// subagent.ByParent it would not be: it knows what it did itself.
+	task, err := p.manager.Cancel(ctx, id, subagent.CancelOptions{})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(p.out, "\ncancelled after %s: %s\n", seconds(task.Ended.Sub(task.Started)), task.Description)
+	return nil
 }

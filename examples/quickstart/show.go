@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"maps"
 	"path"
 	"slices"
@@ -16,24 +15,18 @@ import (
 )
 
 // printStatus shows the limits, and every child that has not ended.
-func printStatus(out io.Writer, manager *subagent.BackgroundManager) {
-	stats := manager.Stats()
-	ended := 0
-	for status, n := range stats.Tasks {
-		if status.Terminal() {
-			ended += n
-		}
-	}
-	fmt.Fprintf(out, "\nstatus: %d ended", ended)
-	for _, k := range stats.Keys {
+func (p *parent) printStatus() {
+	live := p.manager.Pending(me).Live
+	fmt.Fprintf(p.out, "\nstatus: %d ended", len(p.tasks)-live)
+	for _, k := range p.manager.Stats().Keys {
 		if k.Key.Kind == subagent.AgentKey {
-			fmt.Fprintf(out, "; %s %d of %d, %d waiting", k.Key, k.Held, k.Limit, k.Waiting)
+			fmt.Fprintf(p.out, "; %s %d of %d, %d waiting", k.Key, k.Held, k.Limit, k.Waiting)
 		}
 	}
-	fmt.Fprintln(out)
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(p.out)
+	table := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
 	defer table.Flush()
-	for _, t := range manager.List(subagent.Filter{Parent: me}) {
+	for _, t := range p.manager.List(subagent.Filter{Parent: me}) {
 		switch {
 		case t.Status.Terminal():
 		case t.Position > 0:
@@ -44,70 +37,65 @@ func printStatus(out io.Writer, manager *subagent.BackgroundManager) {
 	}
 }
 
-// printNotification prints what a parent's model would read.
-func printNotification(out io.Writer, n subagent.Notification) {
-	by := map[subagent.Status]int{}
+// printNotification prints what the parent's model would read.
+func (p *parent) printNotification(n subagent.Notification) {
+	byStatus := map[subagent.Status]int{}
 	for _, notice := range n.Notices {
-		by[notice.Status]++
+		byStatus[notice.Status]++
 	}
 	var counts []string
-	for _, status := range slices.Sorted(maps.Keys(by)) {
-		counts = append(counts, fmt.Sprint(by[status], " ", status))
+	for _, status := range slices.Sorted(maps.Keys(byStatus)) {
+		counts = append(counts, fmt.Sprint(byStatus[status], " ", status))
 	}
-	kind := fmt.Sprintf("with %d tasks to come", n.Remaining)
+	kind := fmt.Sprintf("%d to come", n.Remaining)
 	if n.Final {
 		kind = "final"
 	}
-	fmt.Fprintf(out, "\nnotification, %s: %s\n", kind, strings.Join(counts, ", "))
-	printIndented(out, "  | ", n.Text)
+	fmt.Fprintf(p.out, "\nnotification (%s): %s\n", kind, strings.Join(counts, ", "))
+	p.printIndented("  > ", n.Text)
 }
 
-// printResults prints what every child answered, whole.
-func printResults(out io.Writer, manager *subagent.BackgroundManager, tasks []subagent.TaskID) error {
-	fmt.Fprintln(out, "\nresults")
-	for _, id := range tasks {
-		t, err := manager.Get(id)
+// printResults prints the whole of what every child answered.
+func (p *parent) printResults() error {
+	fmt.Fprintln(p.out, "\nresults")
+	for _, id := range p.tasks {
+		t, err := p.manager.Get(id)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(out, "\n%s: %s, %s", t.Agent, t.Description, t.Status)
+		fmt.Fprintf(p.out, "\n%s: %s: %s", t.Agent, t.Description, t.Status)
 		if t.Reason != nil {
-			fmt.Fprintf(out, " (%s)", t.Reason.Code)
+			fmt.Fprintf(p.out, " (%s)", t.Reason.Code)
 		}
 		if t.Result.Partial {
-			fmt.Fprint(out, "; what it had so far:")
+			fmt.Fprint(p.out, "; so far it had:")
 		}
-		fmt.Fprintln(out)
-		printIndented(out, "  ", t.Result.Text)
+		fmt.Fprintln(p.out)
+		p.printIndented("  ", t.Result.Text)
 	}
 	return nil
 }
 
 // countPackages is the parent's own work: how many lines each package has.
-func countPackages(ctx context.Context, out io.Writer, dir string) error {
+func (p *parent) countPackages(ctx context.Context, dir string) {
 	lines := map[string]int{}
 	total := 0
-	err := eachFile(ctx, dir, func(name string, text []byte, _ error) {
-		n := countLines(text)
-		lines[path.Dir(name)] += n
-		total += n
-	})
-	if err != nil {
-		return err
+	for f := range goFiles(ctx, dir) {
+		lines[path.Dir(f.name)] += f.lines()
+		total += f.lines()
 	}
 	names := slices.SortedFunc(maps.Keys(lines), func(a, b string) int {
 		return cmp.Or(lines[b]-lines[a], cmp.Compare(a, b))
 	})
-	fmt.Fprintf(out, "\nmeanwhile the parent counted: %d lines in %d packages\n", total, len(names))
+	fmt.Fprintf(p.out, "\nmeanwhile the parent counted %d lines in %d packages\n", total, len(names))
 	for _, name := range names[:min(len(names), most)] {
-		fmt.Fprintf(out, "  %6d  %s\n", lines[name], name)
+		fmt.Fprintf(p.out, "  %6d  %s\n", lines[name], name)
 	}
-	return nil
 }
 
-func printIndented(out io.Writer, indent, text string) {
+func (p *parent) printIndented(indent, text string) {
 	for line := range strings.Lines(text) {
-		fmt.Fprintln(out, strings.TrimRight(indent+strings.TrimRight(line, "\n"), " "))
+		fmt.Fprintln(p.out, strings.TrimRight(indent+line, " \n"))
 	}
 }
 

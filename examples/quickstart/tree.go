@@ -3,12 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,23 +24,24 @@ func findTree(ctx context.Context, args []string) (string, error) {
 	if len(args) == 1 {
 		dir = args[0]
 	}
-	// The walk would not enter a DIR that is a link.
-	real, err := filepath.EvalSymlinks(dir)
+	root, err := filepath.EvalSymlinks(dir) // a walk does not follow links
 	if err != nil {
 		return "", err
 	}
-	// Also says why when the directory can't be read.
-	if _, err := os.ReadDir(real); err != nil {
+	info, err := os.Stat(root)
+	if err != nil {
 		return "", err
 	}
-	files := 0
-	if err := eachFile(ctx, real, func(string, []byte, error) { files++ }); err != nil {
+	if !info.IsDir() {
+		return "", fmt.Errorf("%s is not a directory", dir)
+	}
+	if _, err := os.ReadDir(root); err != nil {
 		return "", err
 	}
-	if files == 0 {
-		return "", fmt.Errorf("no Go files under %q", dir)
+	for range goFiles(ctx, root) {
+		return root, nil
 	}
-	return real, nil
+	return "", fmt.Errorf("no Go files under %s", dir)
 }
 
 // moduleRoot walks up from the working directory to a go.mod.
@@ -59,28 +60,39 @@ func moduleRoot() string {
 	}
 }
 
-// eachFile visits the Go files under dir, and with an error what can't be read.
-// Names are relative to dir. The error is that of ctx.
-func eachFile(ctx context.Context, dir string, visit func(name string, text []byte, err error)) error {
-	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		name := strings.TrimPrefix(strings.TrimPrefix(path, dir), string(filepath.Separator))
-		name = filepath.ToSlash(name)
-		switch {
-		case err != nil:
-			visit(name, nil, err)
-		case path != dir && ignored(d.Name()):
-			if d.IsDir() {
-				return fs.SkipDir
+// file is a Go file, or with err what could not be read.
+type file struct {
+	name string // below the root, with slashes
+	text []byte
+	err  error
+}
+
+// goFiles walks the Go files under dir, in lexical order, until ctx ends.
+func goFiles(ctx context.Context, dir string) iter.Seq[file] {
+	return func(yield func(file) bool) {
+		_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			f := file{err: err}
+			switch {
+			case err != nil: // yield it
+			case path != dir && ignored(d.Name()):
+				if d.IsDir() {
+					return fs.SkipDir
+				}
+				return nil
+			case d.Type().IsRegular() && strings.HasSuffix(path, ".go"):
+				f.text, f.err = os.ReadFile(path)
+			default:
+				return nil
 			}
-		case d.Type().IsRegular() && strings.HasSuffix(name, ".go"):
-			text, err := os.ReadFile(path)
-			visit(name, text, err)
-		}
-		return nil
-	})
+			if rel, err := filepath.Rel(dir, path); err == nil {
+				f.name = filepath.ToSlash(rel)
+			}
+			if ctx.Err() != nil || !yield(f) {
+				return fs.SkipAll
+			}
+			return nil
+		})
+	}
 }
 
 // ignored tells what the go command does not look at either.
@@ -88,11 +100,11 @@ func ignored(name string) bool {
 	return name == "vendor" || name == "testdata" || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_")
 }
 
-func isTest(name string) bool { return strings.HasSuffix(name, "_test.go") }
+func (f file) isTest() bool { return strings.HasSuffix(f.name, "_test.go") }
 
-func countLines(text []byte) int {
-	n := bytes.Count(text, []byte("\n"))
-	if len(text) > 0 && text[len(text)-1] != '\n' {
+func (f file) lines() int {
+	n := bytes.Count(f.text, []byte("\n"))
+	if len(f.text) > 0 && !bytes.HasSuffix(f.text, []byte("\n")) {
 		n++
 	}
 	return n
@@ -100,37 +112,33 @@ func countLines(text []byte) int {
 
 // source is a Go file that was parsed.
 type source struct {
-	name string
+	file
 	fset *token.FileSet
 	tree *ast.File
 }
 
-// at is where something stands, as "file:line".
-func (s *source) at(p token.Pos) string { return fmt.Sprintf("%s:%d", s.name, s.line(p)) }
-
-// line ignores //line directives: the answer is about this file.
-func (s *source) line(p token.Pos) int { return s.fset.PositionFor(p, false).Line }
-
-// eachSource visits the Go files that could be parsed. The others are left to
-// brokenFiles.
-func eachSource(ctx context.Context, dir string, mode parser.Mode, visit func(*source)) error {
-	return eachFile(ctx, dir, func(name string, text []byte, err error) {
-		if err != nil {
-			return
+// sources walks the Go files that can be parsed. brokenFiles names the others.
+func sources(ctx context.Context, dir string, mode parser.Mode) iter.Seq[*source] {
+	return func(yield func(*source) bool) {
+		for f := range goFiles(ctx, dir) {
+			if s, err := f.parse(mode); err == nil && !yield(s) {
+				return
+			}
 		}
-		if s, err := parse(name, text, mode); err == nil {
-			visit(s)
-		}
-	})
+	}
 }
 
-var errEmpty = errors.New("the file is empty")
-
-func parse(name string, text []byte, mode parser.Mode) (*source, error) {
-	if len(bytes.TrimSpace(text)) == 0 {
-		return nil, errEmpty
+func (f file) parse(mode parser.Mode) (*source, error) {
+	if f.err != nil {
+		return nil, f.err
 	}
 	fset := token.NewFileSet()
-	tree, err := parser.ParseFile(fset, name, text, mode|parser.SkipObjectResolution)
-	return &source{name, fset, tree}, err
+	tree, err := parser.ParseFile(fset, f.name, f.text, mode|parser.SkipObjectResolution)
+	return &source{f, fset, tree}, err
 }
+
+// line is in this file, whatever a //line directive says.
+func (s *source) line(p token.Pos) int { return s.fset.PositionFor(p, false).Line }
+
+// at is where something stands, as "file:line".
+func (s *source) at(p token.Pos) string { return fmt.Sprintf("%s:%d", s.name, s.line(p)) }

@@ -16,7 +16,7 @@ var table = []mutant{
 	{"a limit lets one more in", "concurrency.go", "s.limit != Off && s.held >= s.limit", "s.limit != Off && s.held > s.limit"},
 	{"a lease is taken in part", "concurrency.go", "		if s != nil && s.full() {\n			return lease{}, s", "		if s != nil && s == l[shareKey] && s.full() {\n			return lease{}, s"},
 	{"limits are not forgotten", "concurrency.go", "if s.refs--; s.refs == 0 {", "if s.refs--; s.refs < 0 {"},
-	{"the lease goes back before the child rests", "attempt.go", "	a.aborting = true\n", "	a.aborting = true\n	m.releaseLocked(&a.lease)\n"},
+	{"the lease goes back before the child rests", "stop.go", "	a.aborting = true\n", "	a.aborting = true\n	m.releaseLocked(&a.lease)\n"},
 
 	// Queues and dispatch.
 	{"room wakes nobody", "concurrency.go", "		m.freed = append(m.freed, s)\n", ""},
@@ -41,20 +41,20 @@ var table = []mutant{
 	{"waiters are not told", "task.go", "		close(t.ending.done)\n", ""},
 	{"watchers are not told", "task.go", "	m.tellWatchesLocked(t)\n", ""},
 	{"launches are not watched", "launch.go", "	m.countWatchesLocked(t)\n", ""},
-	{"a partial result is lost", "attempt.go", "	case a.aborted:\n		m.armLocked(&a.deadline, time.Now().Add(settleWait))\n", "	case a.aborted:\n		m.endStoppedLocked(a, nil)\n"},
+	{"a partial result is lost", "stop.go", "	case a.aborted:\n		m.armLocked(&a.deadline, time.Now().Add(settleWait))\n", "	case a.aborted:\n		m.endStoppedLocked(a, nil)\n"},
 
 	// Children.
-	{"a stop does not abort", "attempt.go", "	a.aborting = true\n	m.goLocked(func() { m.abort(a, a.session) })\n", "	a.aborted = true\n"},
-	{"the context ends before the abort", "attempt.go", "	a.aborting = true\n", "	a.aborting = true\n	a.cancel(nil)\n"},
+	{"a stop does not abort", "stop.go", "	a.aborting = true\n	m.goLocked(func() { m.abort(a, a.session) })\n", "	a.aborted = true\n"},
+	{"the context ends before the abort", "stop.go", "	a.aborting = true\n", "	a.aborting = true\n	a.cancel(nil)\n"},
 	{"a late session is not aborted", "attempt.go", "		a.release = true\n		m.abortLocked(a)\n", "		a.release = true\n"},
 	{"a late session is not released", "attempt.go", "		a.release = true\n", ""},
 	{"a session of another is aborted", "attempt.go", "		a.session = \"\"\n		err = &SessionError", "		err = &SessionError"},
-	{"the grace has no end", "attempt.go", "	m.armLocked(&a.deadline, time.Now().Add(m.cfg.AbortGrace))\n", ""},
+	{"the grace has no end", "stop.go", "	m.armLocked(&a.deadline, time.Now().Add(m.cfg.AbortGrace))\n", ""},
 	{"the start has no end", "attempt.go", "		m.armLocked(&a.deadline, now.Add(t.limits.Start))\n", ""},
 	{"a started child is timed out", "attempt.go", "	m.disarmLocked(&a.deadline)\n	m.transition(a.task, onPrompted, nil)", "	m.transition(a.task, onPrompted, nil)"},
-	{"nobody is marked unstopped", "attempt.go", "		t.last.Unstopped = unstopped\n		m.unstopped[t] = struct{}{}\n", ""},
-	{"the mark stays", "attempt.go", "	t.last.Unstopped = nil\n	delete(m.unstopped, t)\n", ""},
-	{"a failed abort is taken for rest", "attempt.go", "		m.endStoppedLocked(a, a.abortErr)\n", "		m.endStoppedLocked(a, nil)\n"},
+	{"nobody is marked unstopped", "stop.go", "		t.last.Unstopped = unstopped\n		m.unstopped[t] = struct{}{}\n", ""},
+	{"the mark stays", "stop.go", "	t.last.Unstopped = nil\n	delete(m.unstopped, t)\n", ""},
+	{"a failed abort is taken for rest", "stop.go", "		m.endStoppedLocked(a, a.abortErr)\n", "		m.endStoppedLocked(a, nil)\n"},
 	{"a left child is cut off", "attempt.go", "	if !a.left {\n		a.cancel(nil)\n	}\n", "	a.cancel(nil)\n"},
 
 	// Trees.

@@ -195,3 +195,18 @@ func TestCommittedFiles(t *testing.T) {
 	}
 	require.True(t, alone.MatchString("see ../"+"shared/x"))
 }
+
+// The program on the README's first screen is one that the tests run.
+func TestReadmeProgramIsTheExample(t *testing.T) {
+	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
+	require.NoError(t, err)
+	example, err := os.ReadFile(filepath.Join(root, "example_readme_test.go"))
+	require.NoError(t, err)
+	_, rest, ok := strings.Cut(string(readme), "```go\n")
+	require.True(t, ok)
+	program, _, ok := strings.Cut(rest, "```\n")
+	require.True(t, ok)
+	require.Less(t, strings.Count(program, "\n"), 35)
+	same := strings.NewReplacer("package subagent_test", "package main", "func Example()", "func main()", "\t// Output: 2 tasks ended; final: true\n", "")
+	require.Equal(t, program, same.Replace(string(example)))
+}
