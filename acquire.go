@@ -43,7 +43,7 @@ type waiter struct {
 	done    chan struct{} // closed when the lease is there, or when the manager closes
 }
 
-func (w *waiter) since() time.Time { return w.queued }
+func (w *waiter) since(*BackgroundManager) time.Time { return w.queued }
 
 func (w *waiter) grantLocked(m *BackgroundManager, l lease) {
 	m.freeLocked(&l, shareStarts) // no session is created under it

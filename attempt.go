@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -27,7 +28,6 @@ const (
 // A call that returns to an attempt that is no longer current only cleans up.
 type attempt struct {
 	task    *task
-	run     int32
 	number  int32
 	lease   lease
 	session SessionID // as Create returned it, also when it is not the task's
@@ -46,19 +46,18 @@ type attempt struct {
 	deadline deadline // start time-out; once stopping, the grace
 }
 
-func (t *task) since() time.Time { return t.queued }
+func (t *task) since(m *BackgroundManager) time.Time { return m.time(t.queued) }
 
 // grantLocked starts a task's attempt with the lease it was waiting for: the
 // only start.
 func (t *task) grantLocked(m *BackgroundManager, l lease) {
 	now := time.Now()
 	t.attempts++
-	a := &attempt{task: t, run: t.run, number: t.attempts, lease: l}
+	a := &attempt{task: t, number: t.attempts, lease: l}
 	a.ctx, a.cancel = context.WithCancelCause(context.Background())
 	a.deadline.owner = a
 	t.cur = a
-	t.started = now
-	t.last = Attempt{Number: int(a.number), Run: int(a.run), Model: t.in.Model, Started: now}
+	t.started = m.instant(now)
 	if t.queueWait != nil {
 		m.disarmLocked(t.queueWait)
 		t.queueWait = nil
@@ -70,28 +69,38 @@ func (t *task) grantLocked(m *BackgroundManager, l lease) {
 		m.armLocked(&a.deadline, now.Add(t.limits.Start))
 	}
 	m.attempts[a] = struct{}{}
-	req, prompt := t.requests(m.cfg.Tools, m.cfg.Agents[t.in.Agent].Tools)
-	m.goLocked(func() { m.runAttempt(a, req, prompt) })
+	m.goLocked(func() { m.runAttempt(a) })
 }
 
-// requests is what the client is asked for the current attempt.
-func (t *task) requests(base, agent map[string]bool) (CreateRequest, Prompt) {
-	tools := mergeTools(base, t.in.Tools, agent)
+// looseLocked is the note about a session that the task does not go on with.
+func (t *task) looseLocked() *loose {
+	if t.loose == nil {
+		t.loose = &loose{session: t.session}
+	}
+	return t.loose
+}
+
+// requests is what the client is asked for an attempt. It reads only what does
+// not change after Launch, and is called without the lock.
+func (a *attempt) requests(base, agent map[string]bool) (CreateRequest, Prompt) {
+	in := &a.task.in
+	tools := mergeTools(base, in.Tools, agent)
 	return CreateRequest{
-			Task: t.id, Attempt: int(t.attempts), Parent: t.in.Parent,
-			Agent: t.in.Agent, Model: t.in.Model, Variant: t.in.Variant,
-			Title: t.title(), Dir: t.in.Dir, System: t.in.System, Tools: tools, Labels: t.in.Labels,
+			Task: a.task.id, Attempt: int(a.number), Parent: in.Parent,
+			Agent: in.Agent, Model: in.Model, Variant: in.Variant,
+			Title: a.title(), Dir: in.Dir, System: in.System, Tools: tools, Labels: maps.Clone(in.Labels),
 		}, Prompt{
-			Task: t.id, Attempt: int(t.attempts), Text: t.in.Prompt, Agent: t.in.Agent,
-			Model: t.in.Model, Variant: t.in.Variant, System: t.in.System, Tools: tools,
+			Task: a.task.id, Attempt: int(a.number), Text: in.Prompt, Agent: in.Agent,
+			Model: in.Model, Variant: in.Variant, System: in.System, Tools: maps.Clone(tools),
 		}
 }
 
 // title tells sessions of one task apart.
-func (t *task) title() string {
-	title := cmp.Or(t.in.Description, string(t.id)) + " (@" + t.in.Agent + ")"
-	if t.attempts > 1 {
-		title += fmt.Sprintf(", attempt %d", t.attempts)
+func (a *attempt) title() string {
+	in := &a.task.in
+	title := cmp.Or(in.Description, string(a.task.id)) + " (@" + in.Agent + ")"
+	if a.number > 1 {
+		title += fmt.Sprintf(", attempt %d", a.number)
 	}
 	return title
 }
@@ -113,7 +122,8 @@ func mergeTools(layers ...map[string]bool) map[string]bool {
 }
 
 // runAttempt is the goroutine of one live child.
-func (m *BackgroundManager) runAttempt(a *attempt, req CreateRequest, p Prompt) {
+func (m *BackgroundManager) runAttempt(a *attempt) {
+	req, p := a.requests(m.cfg.Tools, m.cfg.Agents[a.task.in.Agent].Tools)
 	var session SessionID
 	err := guard("create", func() (err error) {
 		session, err = m.client.Create(a.ctx, req)
@@ -144,8 +154,6 @@ func (m *BackgroundManager) created(a *attempt, id SessionID, err error) (goOn b
 		err = &SessionError{Op: "create", Session: id, Class: ClassInvalid, Err: errors.New("the id is of a session in use")}
 	case id == "" && err == nil:
 		err = &SessionError{Op: "create", Class: ClassInvalid, Err: errors.New("the client returned no session id")}
-	case t.last.Number == int(a.number):
-		t.last.Session = id
 	}
 	goOn = current && t.status == Starting && err == nil
 	if goOn {
@@ -154,6 +162,9 @@ func (m *BackgroundManager) created(a *attempt, id SessionID, err error) (goOn b
 	}
 	a.call = returned
 	a.turnOver = a.session == ""
+	if !a.turnOver && t.attempts == a.number {
+		t.looseLocked().session = a.session
+	}
 	if current && t.status == Starting && a.turnOver {
 		m.endLocked(a, onFail, failure("create", err))
 		return false
@@ -250,9 +261,7 @@ func (a *attempt) current() bool { return a.task.cur == a }
 // lease.
 func (m *BackgroundManager) endLocked(a *attempt, on trigger, r *Reason) {
 	t := a.task
-	now := time.Now()
 	t.cur = nil
-	t.last.Ended = now
 	m.disarmLocked(&a.deadline)
 	m.releaseLocked(&a.lease)
 	m.dropSharesLocked(&t.ticket)

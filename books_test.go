@@ -98,7 +98,7 @@ func (c *checker) task(t *task) {
 	c.that((t.status == Pending) == (t.block != nil), "task %s is %s and its place in a queue is %v", t.id, t.status, t.block != nil)
 	holds := t.status == Starting || t.status == Running || t.status == InputNeeded || t.status == Stopping
 	c.that(holds == (t.cur != nil), "task %s is %s and has a current attempt: %v", t.id, t.status, t.cur != nil)
-	c.that(t.status.Terminal() == !t.ended.IsZero(), "task %s is %s and ended at %v", t.id, t.status, t.ended)
+	c.that(t.status.Terminal() == (t.ended != 0), "task %s is %s and ended at %v", t.id, t.status, t.ended)
 	c.that(t.status == Completed == (t.reason == nil) || !t.status.Terminal(), "task %s is %s because of %v", t.id, t.status, t.reason)
 	c.that(t.ending == nil || !t.status.Terminal(), "task %s has ended and has waiters", t.id)
 	if t.status == Pending {
@@ -114,7 +114,7 @@ func (c *checker) task(t *task) {
 	} else if t.status != Pending {
 		c.that(t.ticket.sems == [numShares]*semaphore{}, "task %s is %s and names limits", t.id, t.status)
 	}
-	c.that((t.last.Unstopped != nil) == has(m.unstopped, t), "task %s is listed as unstopped: %v; its attempt says %v", t.id, has(m.unstopped, t), t.last.Unstopped)
+	c.that((t.unstoppedLocked() != nil) == has(m.unstopped, t), "task %s is listed as unstopped: %v; its attempt says %v", t.id, has(m.unstopped, t), t.unstoppedLocked())
 	if t.session != "" {
 		c.that(m.bySession[t.session] == t, "session %s of task %s is not found", t.session, t.id)
 	}

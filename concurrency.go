@@ -239,8 +239,8 @@ func (m *BackgroundManager) tryLocked(q *queue) {
 			}
 			m.grantLocked(t, l)
 			return
-		case t.lane != nil && full == t.sems[shareParent]:
-			t.lane.park()
+		case t.spot != nil && full == t.sems[shareParent]:
+			t.spot.lane.park()
 		default:
 			q.enter(&full.waiting, t)
 			return

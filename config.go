@@ -203,9 +203,6 @@ func (c Config) prepared() (Config, error) {
 			return c, &InputError{s.field, text, leastRule(s.least)}
 		}
 	}
-	if c.Mailbox.Render == nil {
-		c.Mailbox.Render = c.Mailbox.render
-	}
 	return c, c.validate()
 }
 

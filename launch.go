@@ -88,7 +88,7 @@ func (e *AgentError) Unwrap() error { return e.Kind }
 type plan struct {
 	id     TaskID
 	in     LaunchInput
-	limits TaskLimits
+	limits *TaskLimits
 	origin origin
 }
 
@@ -105,7 +105,9 @@ func (m *BackgroundManager) plan(ctx context.Context, in LaunchInput) (p plan, e
 		return p, err
 	}
 	if m.cfg.Admit != nil {
-		err = guard("admit", func() error { return m.cfg.Admit(ctx, p.in, p.origin.Lineage) })
+		seen := p.in // with maps of its own
+		seen.Tools, seen.Labels = maps.Clone(seen.Tools), maps.Clone(seen.Labels)
+		err = guard("admit", func() error { return m.cfg.Admit(ctx, seen, p.origin.Lineage) })
 		if err != nil {
 			return p, err
 		}
@@ -118,7 +120,7 @@ func (m *BackgroundManager) plan(ctx context.Context, in LaunchInput) (p plan, e
 }
 
 // resolve checks an input and fills in what its agent and the manager give it.
-func (m *BackgroundManager) resolve(in LaunchInput) (LaunchInput, TaskLimits, error) {
+func (m *BackgroundManager) resolve(in LaunchInput) (LaunchInput, *TaskLimits, error) {
 	name := in.Agent
 	in.Agent = cleanAgent(in.Agent)
 	for _, r := range []struct {
@@ -131,15 +133,15 @@ func (m *BackgroundManager) resolve(in LaunchInput) (LaunchInput, TaskLimits, er
 		{"LaunchInput.Parent", string(in.Parent), in.Parent == "" && !in.NoNotice, "required unless NoNotice is set"},
 	} {
 		if r.broken {
-			return in, TaskLimits{}, &InputError{r.field, strconv.Quote(r.value), r.rule}
+			return in, nil, &InputError{r.field, strconv.Quote(r.value), r.rule}
 		}
 	}
 	if err := in.Limits.validate("LaunchInput.Limits"); err != nil {
-		return in, TaskLimits{}, err
+		return in, nil, err
 	}
 	agent, err := m.agent(in.Agent)
 	if err != nil {
-		return in, TaskLimits{}, err
+		return in, nil, err
 	}
 	if agent.name != "" {
 		in.Agent = agent.name
@@ -149,7 +151,11 @@ func (m *BackgroundManager) resolve(in LaunchInput) (LaunchInput, TaskLimits, er
 	}
 	in.Tools = maps.Clone(in.Tools)
 	in.Labels = maps.Clone(in.Labels)
-	limits := in.Limits.over(agent.Limits.over(m.cfg.Task))
+	limits := &m.cfg.Task
+	if in.Limits != nil || agent.Limits != nil {
+		own := in.Limits.over(agent.Limits.over(m.cfg.Task))
+		limits = &own
+	}
 	in.Limits = nil
 	return in, limits, nil
 }
@@ -220,7 +226,7 @@ func (m *BackgroundManager) launchLocked(p plan) (*task, error) {
 	t := &task{
 		id: p.id, number: int64(len(m.tasks)), in: p.in, limits: p.limits, silent: p.in.NoNotice,
 		owner: m.mailboxLocked(p.origin), root: m.spawnLocked(p.origin),
-		depth: int32(p.origin.Depth), run: 1, status: Pending, queued: now,
+		depth: int32(p.origin.Depth), run: 1, status: Pending, queued: m.instant(now),
 	}
 	t.taker = t
 	m.tasks = append(m.tasks, t)
@@ -247,6 +253,6 @@ func (t *task) dueLocked(m *BackgroundManager, now time.Time) {
 	}
 	m.stopLocked(t, &Reason{
 		Code: QueueTimeout, Limit: "queue wait", Value: t.limits.QueueWait.String(),
-		Observed: now.Sub(t.queued).String(), Setting: "TaskLimits.QueueWait",
+		Observed: now.Sub(m.time(t.queued)).String(), Setting: "TaskLimits.QueueWait",
 	}, false)
 }

@@ -17,7 +17,9 @@ type ancestry struct {
 	parent func(context.Context, SessionID) (SessionID, error)
 }
 
-func (a *ancestry) ParentOf(ctx context.Context, id SessionID) (SessionID, error) { return a.parent(ctx, id) }
+func (a *ancestry) ParentOf(ctx context.Context, id SessionID) (SessionID, error) {
+	return a.parent(ctx, id)
+}
 
 // refusal is a launch that has to be refused. The manager has one task running
 // in a session of its own, and one that waits behind it.
@@ -42,7 +44,7 @@ func wrong(field, value, rule string) func(*testing.T, error) {
 	}
 }
 
-func kind(target error) func(*testing.T, error) {
+func isError(target error) func(*testing.T, error) {
 	return func(t *testing.T, err error) { require.ErrorIs(t, err, target) }
 }
 
@@ -58,21 +60,21 @@ func limited(want LimitError, parts ...string) func(*testing.T, error) {
 	}
 }
 
-func with(f func(in *LaunchInput)) func(*testing.T, *BackgroundManager, *LaunchInput) {
+func changed(f func(in *LaunchInput)) func(*testing.T, *BackgroundManager, *LaunchInput) {
 	return func(_ *testing.T, _ *BackgroundManager, in *LaunchInput) { f(in) }
 }
 
 func refusals() []refusal {
 	input := func(name string, change func(*LaunchInput), check func(*testing.T, error)) refusal {
-		return refusal{name: name, change: with(change), check: check}
+		return refusal{name: name, change: changed(change), check: check}
 	}
 	agents := map[string]Agent{"worker": {}, "explore": {Aliases: []string{"find"}}, "old": {Aliases: []string{"older"}, Disabled: true}}
-	unknown := func(kind error, name string) func(*testing.T, error) {
+	unknown := func(is error, name string) func(*testing.T, error) {
 		return func(t *testing.T, err error) {
 			var agent *AgentError
 			require.ErrorAs(t, err, &agent)
-			require.Equal(t, AgentError{Kind: kind, Agent: name, Known: []string{"explore", "worker"}}, *agent)
-			require.ErrorIs(t, err, kind)
+			require.Equal(t, AgentError{Kind: is, Agent: name, Known: []string{"explore", "worker"}}, *agent)
+			require.ErrorIs(t, err, is)
 			require.ErrorContains(t, err, `"`+name+`"; there are ["explore" "worker"]`)
 		}
 	}
@@ -101,9 +103,9 @@ func refusals() []refusal {
 		input("result bytes", func(in *LaunchInput) { in.Limits = &TaskLimits{ResultBytes: -3} }, wrong("LaunchInput.Limits.ResultBytes", "-3", inherit)),
 
 		// Scenarios C043 and C046.
-		{name: "unknown agent", cfg: Config{Agents: agents}, change: with(func(in *LaunchInput) { in.Agent = "/Explore/" }), check: unknown(ErrUnknownAgent, "Explore")},
-		{name: "disabled agent", cfg: Config{Agents: agents}, change: with(func(in *LaunchInput) { in.Agent = "old" }), check: unknown(ErrAgentDisabled, "old")},
-		{name: "disabled by alias", cfg: Config{Agents: agents}, change: with(func(in *LaunchInput) { in.Agent = "older" }), check: unknown(ErrAgentDisabled, "old")},
+		{name: "unknown agent", cfg: Config{Agents: agents}, change: changed(func(in *LaunchInput) { in.Agent = "/Explore/" }), check: unknown(ErrUnknownAgent, "Explore")},
+		{name: "disabled agent", cfg: Config{Agents: agents}, change: changed(func(in *LaunchInput) { in.Agent = "old" }), check: unknown(ErrAgentDisabled, "old")},
+		{name: "disabled by alias", cfg: Config{Agents: agents}, change: changed(func(in *LaunchInput) { in.Agent = "older" }), check: unknown(ErrAgentDisabled, "old")},
 
 		// Scenarios C037, C046 and C047, and the numbers that a refusal carries.
 		{
@@ -134,7 +136,7 @@ func refusals() []refusal {
 				return "", boom
 			}
 			return "", nil
-		}}, change: with(func(in *LaunchInput) { in.Parent = "q" }), check: func(t *testing.T, err error) {
+		}}, change: changed(func(in *LaunchInput) { in.Parent = "q" }), check: func(t *testing.T, err error) {
 			require.ErrorIs(t, err, ErrLineage)
 			require.ErrorIs(t, err, boom)
 			require.ErrorContains(t, err, `"q"`)
@@ -144,25 +146,25 @@ func refusals() []refusal {
 				panic(boom)
 			}
 			return "", nil
-		}}, change: with(func(in *LaunchInput) { in.Parent = "q" }), check: func(t *testing.T, err error) {
+		}}, change: changed(func(in *LaunchInput) { in.Parent = "q" }), check: func(t *testing.T, err error) {
 			require.ErrorIs(t, err, ErrLineage)
 			panicked("lineage")(t, err)
 		}},
 
-		{name: "admit refuses", cfg: Config{Admit: unless("worker", func() error { return no })}, change: with(func(in *LaunchInput) { in.Agent = "other" }), check: kind(no)},
-		{name: "admit panics", cfg: Config{Admit: unless("worker", func() error { panic(boom) })}, change: with(func(in *LaunchInput) { in.Agent = "other" }), check: panicked("admit")},
+		{name: "admit refuses", cfg: Config{Admit: unless("worker", func() error { return no })}, change: changed(func(in *LaunchInput) { in.Agent = "other" }), check: isError(no)},
+		{name: "admit panics", cfg: Config{Admit: unless("worker", func() error { panic(boom) })}, change: changed(func(in *LaunchInput) { in.Agent = "other" }), check: panicked("admit")},
 
 		// Scenario 12.
 		{name: "context cancelled", ctx: func(ctx context.Context) context.Context {
 			ctx, cancel := context.WithCancel(ctx)
 			cancel()
 			return ctx
-		}, check: kind(context.Canceled)},
+		}, check: isError(context.Canceled)},
 		{name: "context cancelled for a cause", ctx: func(ctx context.Context) context.Context {
 			ctx, cancel := context.WithCancelCause(ctx)
 			cancel(no)
 			return ctx
-		}, check: kind(no)},
+		}, check: isError(no)},
 
 		{
 			name: "parent stopping", client: &stub{prompt: hang, abort: func(ctx context.Context, _ SessionID) error { <-ctx.Done(); return ctx.Err() }},
@@ -185,14 +187,14 @@ func refusals() []refusal {
 				_, err := m.Cancel(t.Context(), m.List(Filter{})[0].ID, CancelOptions{})
 				require.NoError(t, err)
 			},
-			check: kind(ErrParentEnded),
+			check: isError(ErrParentEnded),
 		},
 		{
 			name: "closed",
 			change: func(t *testing.T, m *BackgroundManager, _ *LaunchInput) {
 				require.NoError(t, m.Close())
 			},
-			check: kind(ErrClosed),
+			check: isError(ErrClosed),
 		},
 	}
 }

@@ -119,8 +119,8 @@ func TestAgentAlias(t *testing.T) {
 		require.Equal(t, "prov/large", own.Model, "scenario 9: a model that is named beats the agent's")
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		require.Equal(t, TaskLimits{QueueWait: time.Minute, Start: Off, ResultBytes: 10}, m.tasks[0].limits)
-		require.Equal(t, TaskLimits{QueueWait: time.Second, Start: Off, ResultBytes: 10}, m.byID[own.ID].limits)
+		require.Equal(t, TaskLimits{QueueWait: time.Minute, Start: Off, ResultBytes: 10}, *m.tasks[0].limits)
+		require.Equal(t, TaskLimits{QueueWait: time.Second, Start: Off, ResultBytes: 10}, *m.byID[own.ID].limits)
 	})
 }
 

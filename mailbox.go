@@ -58,12 +58,16 @@ func (m *BackgroundManager) adoptChildLocked(t *task, o origin) {
 
 // oweLocked puts down, in the instant of a run's ending, that its parent has one
 // live child less and what it is owed for it.
-func (m *BackgroundManager) oweLocked(t *task, now time.Time) {
+func (m *BackgroundManager) oweLocked(t *task) {
+	now := m.time(t.ended)
 	b := t.owner
 	b.live--
 	// Descendants that end with their ancestor are told by its notice.
 	if !t.silent && !t.reason.is(ParentGone) {
 		b = b.heirLocked()
+		if b.notices == nil { // those that end soon after will fit
+			b.notices = make([]Notice, 0, min(t.owner.live+1, maxEarlier))
+		}
 		b.notices = append(b.notices, m.noticeLocked(t))
 	}
 	m.postLocked(b, now)
@@ -110,10 +114,10 @@ func (m *BackgroundManager) noticeLocked(t *task) Notice {
 		Task: t.id, Run: int(t.run), Session: t.session, Agent: t.in.Agent,
 		Description: t.in.Description, Origin: t.in.Origin, Status: t.status, Reason: t.reason,
 	}
-	if t.started.IsZero() {
-		n.Waited = t.ended.Sub(t.queued)
+	if t.started == 0 {
+		n.Waited = time.Duration(t.ended - t.queued)
 	} else {
-		n.Waited, n.Ran = t.started.Sub(t.queued), t.ended.Sub(t.started)
+		n.Waited, n.Ran = time.Duration(t.started-t.queued), time.Duration(t.ended-t.started)
 	}
 	if t.result != nil {
 		n.Size, n.Partial = t.result.Size, t.result.Partial

@@ -30,6 +30,7 @@ var idEncoding = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadd
 type BackgroundManager struct {
 	client SessionClient
 	caps   capabilities
+	epoch  time.Time    // a moment before New; instants count from it
 	log    *slog.Logger // nil: silent
 
 	// life ends when Shutdown has waited long enough for deliveries and releases.
@@ -94,6 +95,7 @@ func New(client SessionClient, cfg Config) (*BackgroundManager, error) {
 		caps:      capabilitiesOf(client),
 		log:       cfg.Logger,
 		cfg:       cfg,
+		epoch:     time.Now().Add(-time.Nanosecond), // so that no instant is 0
 		byID:      map[TaskID]*task{},
 		bySession: map[SessionID]*task{},
 		mailboxes: map[SessionID]*mailbox{},

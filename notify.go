@@ -183,16 +183,19 @@ func (m *BackgroundManager) deliver(b *mailbox, n *Notification) {
 	m.deliveredLocked(b, d, err)
 }
 
-// write gives a batch its text, once. A Render that panics is replaced.
+// write gives a batch its text, once. A Render that panics, or has nothing to say,
+// is replaced.
 func (m *BackgroundManager) write(n *Notification) {
 	if n.Text != "" {
 		return
 	}
-	err := guard("render", func() error {
-		n.Text = m.cfg.Mailbox.Render(n.clone())
-		return nil
-	})
-	if err != nil || n.Text == "" {
+	if m.cfg.Mailbox.Render != nil {
+		_ = guard("render", func() error { // a panic leaves the text to us
+			n.Text = m.cfg.Mailbox.Render(n.clone())
+			return nil
+		})
+	}
+	if n.Text == "" {
 		n.Text = m.cfg.Mailbox.render(*n)
 	}
 }

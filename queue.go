@@ -23,14 +23,19 @@ type ticket struct {
 	// was held up by its parent's cap.
 	passes int32
 
-	lane       *lane // while there are lanes
+	spot *spot // while there are lanes
+}
+
+// spot is a ticket's place in its lane.
+type spot struct {
+	lane       *lane
 	prev, next *ticket
 }
 
 // taker gets the lease of a ticket that left the queue for it.
 type taker interface {
 	grantLocked(*BackgroundManager, lease)
-	since() time.Time // when it began to wait
+	since(*BackgroundManager) time.Time // when it began to wait
 }
 
 // before is the order of lanes and queues: by age.
@@ -169,12 +174,12 @@ func (q *queue) joinLane(t *ticket) {
 		l = &lane{queue: q, parent: parent}
 		q.lanes[parent] = l
 	}
-	t.lane, t.prev = l, l.tail
+	t.spot = &spot{lane: l, prev: l.tail}
 	if l.tail == nil {
 		l.head = t
 		q.open.Push(l)
 	} else {
-		l.tail.next = t
+		l.tail.spot.next = t
 	}
 	l.tail = t
 }
@@ -182,24 +187,25 @@ func (q *queue) joinLane(t *ticket) {
 func (q *queue) remove(t *ticket) {
 	q.all.remove(t)
 	t.passes = 0
-	if t.lane != nil {
+	if t.spot != nil {
 		q.leaveLane(t)
 	}
 }
 
 func (q *queue) leaveLane(t *ticket) {
-	l := t.lane
-	if t.prev == nil {
-		l.head = t.next
+	at := t.spot
+	t.spot = nil
+	l := at.lane
+	if at.prev == nil {
+		l.head = at.next
 	} else {
-		t.prev.next = t.next
+		at.prev.spot.next = at.next
 	}
-	if t.next == nil {
-		l.tail = t.prev
+	if at.next == nil {
+		l.tail = at.prev
 	} else {
-		t.next.prev = t.prev
+		at.next.spot.prev = at.prev
 	}
-	t.lane, t.prev, t.next = nil, nil, nil
 	switch {
 	case l.head == nil:
 		l.unpark()
@@ -251,8 +257,8 @@ func (q *queue) split(byParent bool) {
 	for _, l := range q.lanes {
 		l.unpark()
 		for t := l.head; t != nil; {
-			next := t.next
-			t.lane, t.prev, t.next = nil, nil, nil
+			next := t.spot.next
+			t.spot = nil
 			t = next
 		}
 	}

@@ -56,18 +56,19 @@ func headline(n Notification) string {
 	case n.Final && len(n.Notices) == 0:
 		return "All your background tasks have ended. There is nothing new to report.\n"
 	case n.Final:
-		all := append(append([]Notice(nil), n.Earlier...), n.Notices...)
-		return fmt.Sprintf("All your background tasks have ended: %s.\n", countsOf(all))
+		return fmt.Sprintf("All your background tasks have ended: %s.\n", countsOf(n.Earlier, n.Notices))
 	default:
 		return fmt.Sprintf("Background tasks that ended: %s. %d still to come.\n", countsOf(n.Notices), n.Remaining)
 	}
 }
 
 // countsOf counts notices by status, in the order of the statuses.
-func countsOf(notices []Notice) string {
+func countsOf(lists ...[]Notice) string {
 	var count [numStatuses]int
-	for _, n := range notices {
-		count[n.Status]++
+	for _, notices := range lists {
+		for i := range notices {
+			count[notices[i].Status]++
+		}
 	}
 	var parts []string
 	for s := Completed; s < numStatuses; s++ {

@@ -224,12 +224,12 @@ func (m *BackgroundManager) finish() {
 func (m *BackgroundManager) outLocked() (calls []UnstoppedCall) {
 	for a := range m.attempts {
 		for _, op := range a.callsOut() {
-			calls = append(calls, UnstoppedCall{Op: op, Task: a.task.id, Session: a.session, Err: a.task.last.Unstopped})
+			calls = append(calls, UnstoppedCall{Op: op, Task: a.task.id, Session: a.session, Err: a.task.unstoppedLocked()})
 		}
 	}
 	for t := range m.unstopped {
 		if !slices.ContainsFunc(calls, func(c UnstoppedCall) bool { return c.Task == t.id }) {
-			calls = append(calls, UnstoppedCall{Task: t.id, Session: t.last.Session, Err: t.last.Unstopped})
+			calls = append(calls, UnstoppedCall{Task: t.id, Session: t.loose.session, Err: t.loose.err})
 		}
 	}
 	for parent, b := range m.mailboxes {
@@ -244,6 +244,14 @@ func (m *BackgroundManager) outLocked() (calls []UnstoppedCall) {
 		return cmp.Or(cmp.Compare(a.Task, b.Task), cmp.Compare(a.Session, b.Session), cmp.Compare(a.Op, b.Op))
 	})
 	return calls
+}
+
+// unstoppedLocked says why the child of the last attempt is not known to rest.
+func (t *task) unstoppedLocked() error {
+	if t.loose == nil {
+		return nil
+	}
+	return t.loose.err
 }
 
 // callsOut names the attempt's calls that have not returned.

@@ -71,7 +71,7 @@ func (m *BackgroundManager) keyStatsLocked(list []KeyStats, s *semaphore) []KeyS
 	}
 	if q := m.queues[s.key]; q != nil {
 		k.Waiting = q.all.n
-		k.Oldest = time.Since(q.all.first().taker.since())
+		k.Oldest = time.Since(q.all.first().taker.since(m))
 	}
 	if own && k.Held == 0 && k.Waiting == 0 {
 		return list

@@ -96,7 +96,7 @@ func (m *BackgroundManager) restLocked(a *attempt) {
 func (m *BackgroundManager) endStoppedLocked(a *attempt, unstopped error) {
 	t := a.task
 	if unstopped != nil {
-		t.last.Unstopped = unstopped
+		t.looseLocked().err = unstopped
 		m.unstopped[t] = struct{}{}
 		m.logLocked(slog.LevelWarn, "child not known to be stopped",
 			slog.String("task", string(t.id)), slog.String("session", string(a.session)))
@@ -108,10 +108,10 @@ func (m *BackgroundManager) endStoppedLocked(a *attempt, unstopped error) {
 // rest after all.
 func (m *BackgroundManager) provenLocked(a *attempt) {
 	t := a.task
-	if t.last.Number != int(a.number) || t.last.Unstopped == nil {
+	if t.attempts != a.number || t.loose == nil || t.loose.err == nil {
 		return
 	}
-	t.last.Unstopped = nil
+	t.loose.err = nil
 	delete(m.unstopped, t)
 }
 

@@ -156,34 +156,57 @@ func next(s Status, on trigger, r *Reason) Status {
 type task struct {
 	ticket // its place in the queues while it waits, and the limits it falls under
 
-	id      TaskID
-	number  int64       // order of launch
-	in      LaunchInput // as cleaned and captured at Launch
-	limits  TaskLimits
-	owner   *mailbox // of the parent session
-	root    *root
-	depth   int32
-	run     int32
-	status  Status // written by transition alone
-	silent  bool   // its ending is not told
-	session SessionID
-	reason  *Reason
-	result  *Result
+	id       TaskID
+	number   int64       // order of launch
+	in       LaunchInput // as cleaned and captured at Launch
+	limits   *TaskLimits // resolved; may be shared, and is never written to
+	owner    *mailbox    // of the parent session
+	root     *root
+	depth    int32
+	run      int32
+	attempts int32  // made so far
+	status   Status // written by transition alone
+	silent   bool   // its ending is not told
+	session  SessionID
+	reason   *Reason
+	result   *Result
 
-	attempts int32     // made so far
-	cur      *attempt  // the live one, from its lease on to its end
-	past     []Attempt // those before the last
-	last     Attempt   // the last one's record
+	cur   *attempt // the live one, from its lease on to its end
+	loose *loose   // what the last attempt left behind, if anything
 
 	queueWait              *deadline // while it waits, if that is limited
-	queued, started, ended time.Time
+	queued, started, ended instant
 	ending                 *ending // made by the first who waits for the run's end
+}
+
+// instant is a time as the books keep it: since the manager was made, and never
+// 0 for one that has come.
+type instant time.Duration
+
+func (m *BackgroundManager) instant(t time.Time) instant { return instant(t.Sub(m.epoch)) }
+
+func (m *BackgroundManager) now() instant { return m.instant(time.Now()) }
+
+func (m *BackgroundManager) time(i instant) time.Time {
+	if i == 0 {
+		return time.Time{}
+	}
+	return m.epoch.Add(time.Duration(i))
+}
+
+// loose is what is known about a session that outlived its attempt, or that never
+// became the task's.
+type loose struct {
+	session SessionID
+	err     error // why it is not known to be at rest; nil once it is
 }
 
 // newTaskID makes an id; it is called without the lock.
 func newTaskID() TaskID {
 	id := uuid.New()
-	return TaskID("bg_" + idEncoding.EncodeToString(id[:]))
+	text := [29]byte{'b', 'g', '_'}
+	idEncoding.Encode(text[3:], id[:])
+	return TaskID(text[:])
 }
 
 // transition is the only writer of a task's status. It reports whether the table
@@ -214,13 +237,12 @@ func (m *BackgroundManager) transition(t *task, on trigger, r *Reason) bool {
 // settleLocked is the only ending: it gives back what the run held in the books
 // and puts down what the parent is owed for it.
 func (m *BackgroundManager) settleLocked(t *task) {
-	now := time.Now()
-	t.ended = now
+	t.ended = m.now()
 	m.leaveQueueLocked(t)
 	m.live--
 	t.root.live--
 	m.forgetRootLocked(t.root)
-	m.oweLocked(t, now)
+	m.oweLocked(t)
 	if t.ending != nil {
 		t.ending.task = m.snapshotLocked(t)
 		close(t.ending.done)
@@ -239,7 +261,7 @@ func (m *BackgroundManager) snapshotLocked(t *task) Task {
 		Depth:  int(t.depth), Run: int(t.run), Attempt: int(t.attempts),
 		Status: t.status,
 		Reason: t.reason.clone(),
-		Queued: t.queued, Started: t.started, Ended: t.ended,
+		Queued: m.time(t.queued), Started: m.time(t.started), Ended: m.time(t.ended),
 	}
 	if t.result != nil {
 		s.Result = *t.result
@@ -249,10 +271,22 @@ func (m *BackgroundManager) snapshotLocked(t *task) Task {
 		s.BlockedBy = m.blockedByLocked(t)
 	}
 	if t.attempts > 0 {
-		s.Attempts = append(slices.Clone(t.past), t.last)
+		s.Attempts = []Attempt{m.attemptLocked(t)}
 	}
 	if own := m.mailboxes[t.session]; own != nil {
 		s.OpenChildren = own.live
 	}
 	return s
+}
+
+// attemptLocked is the record of a task's last attempt.
+func (m *BackgroundManager) attemptLocked(t *task) Attempt {
+	a := Attempt{
+		Number: int(t.attempts), Run: int(t.run), Model: t.in.Model, Session: t.session,
+		Started: m.time(t.started), Ended: m.time(t.ended),
+	}
+	if t.loose != nil {
+		a.Session, a.Unstopped = t.loose.session, t.loose.err
+	}
+	return a
 }

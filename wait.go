@@ -182,7 +182,7 @@ func (m *BackgroundManager) firstEnded(w *watch, f Filter) (first Task, ok bool,
 			continue
 		}
 		some = true
-		if t.status.Terminal() && (best == nil || t.ended.Before(best.ended)) {
+		if t.status.Terminal() && (best == nil || t.ended < best.ended) {
 			best = t
 		}
 	}

@@ -70,7 +70,7 @@ func run(ctx context.Context, out io.Writer, after, grace time.Duration) error {
 	why := "time is up"
 	select {
 	case <-ctx.Done():
-		why = context.Cause(ctx).Error()
+		why = "told to stop"
 	case <-time.After(after):
 	}
 

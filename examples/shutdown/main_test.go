@@ -57,7 +57,7 @@ func TestInterrupt(t *testing.T) {
 	require.NoError(t, cmd.Process.Signal(os.Interrupt))
 	out := finish(t, cmd, rest, errs)
 
-	require.Contains(t, out, "interrupt signal received: running children get 1.5s\n")
+	require.Contains(t, out, "told to stop: running children get 1.5s\n")
 	require.Contains(t, out, "\ntester quick completed - ran ", "it ended within the grace")
 	require.Contains(t, out, "\ntester endless cancelled shutdown ran ")
 	require.Contains(t, out, "\nwriter steady cancelled shutdown ran ", "it needs longer than the grace")

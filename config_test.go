@@ -1,0 +1,168 @@
+package subagent
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The zero Config works, with the defaults that its comments give.
+func TestConfigDefaults(t *testing.T) {
+	c, err := Config{}.prepared()
+	require.NoError(t, err)
+	require.NotNil(t, c.Mailbox.Render)
+	c.Mailbox.Render = nil
+	require.Equal(t, Config{
+		Keys:  KeyLimits{Default: 5, Global: Off, PerParent: Off, Starts: Off},
+		Spawn: SpawnLimits{Depth: 3, LivePerRoot: 64, TotalPerRoot: Off, QueueDepth: Off},
+		Task:  TaskLimits{QueueWait: Off, Start: time.Minute, ResultBytes: 256 << 10},
+		Mailbox: MailboxPolicy{
+			Gather: 100 * time.Millisecond, GatherMax: time.Second, Tries: 8,
+			Backoff: 500 * time.Millisecond, BackoffMax: 30 * time.Second, Timeout: 30 * time.Second,
+			PreviewBytes: 700, TextBytes: 8192,
+		},
+		AbortGrace: 10 * time.Second,
+	}, c)
+}
+
+// configNumber is one number of Config: where it is, and the least value it may have.
+type configNumber struct {
+	field string
+	set   func(*Config, int)
+	time  bool
+	least int // Off where that is allowed
+}
+
+func configNumbers() []configNumber {
+	d := func(n int) time.Duration { return time.Duration(n) }
+	return []configNumber{
+		{"Keys.Default", func(c *Config, n int) { c.Keys.Default = n }, false, Off},
+		{"Keys.Global", func(c *Config, n int) { c.Keys.Global = n }, false, Off},
+		{"Keys.PerParent", func(c *Config, n int) { c.Keys.PerParent = n }, false, Off},
+		{"Keys.Starts", func(c *Config, n int) { c.Keys.Starts = n }, false, Off},
+		{`Keys.Models["a/b"]`, func(c *Config, n int) { c.Keys.Models = map[string]int{"ok": 1, "a/b": n} }, false, Off},
+		{`Keys.Providers["a"]`, func(c *Config, n int) { c.Keys.Providers = map[string]int{"ok": Off, "a": n} }, false, Off},
+		{`Keys.Agents["x"]`, func(c *Config, n int) { c.Keys.Agents = map[string]int{"ok": 0, "x": n} }, false, Off},
+		{"Spawn.Depth", func(c *Config, n int) { c.Spawn.Depth = n }, false, Off},
+		{"Spawn.LivePerRoot", func(c *Config, n int) { c.Spawn.LivePerRoot = n }, false, Off},
+		{"Spawn.TotalPerRoot", func(c *Config, n int) { c.Spawn.TotalPerRoot = n }, false, Off},
+		{"Spawn.QueueDepth", func(c *Config, n int) { c.Spawn.QueueDepth = n }, false, Off},
+		{"Task.QueueWait", func(c *Config, n int) { c.Task.QueueWait = d(n) }, true, Off},
+		{"Task.Start", func(c *Config, n int) { c.Task.Start = d(n) }, true, Off},
+		{"Task.ResultBytes", func(c *Config, n int) { c.Task.ResultBytes = n }, false, Off},
+		{"Mailbox.Gather", func(c *Config, n int) { c.Mailbox.Gather = d(n) }, true, Off},
+		{"Mailbox.GatherMax", func(c *Config, n int) { c.Mailbox.GatherMax = d(n) }, true, Off},
+		{"Mailbox.Tries", func(c *Config, n int) { c.Mailbox.Tries = n }, false, 1},
+		{"Mailbox.Backoff", func(c *Config, n int) { c.Mailbox.Backoff = d(n) }, true, 1},
+		{"Mailbox.BackoffMax", func(c *Config, n int) { c.Mailbox.BackoffMax = d(n) }, true, 1},
+		{"Mailbox.Timeout", func(c *Config, n int) { c.Mailbox.Timeout = d(n) }, true, 1},
+		{"Mailbox.PreviewBytes", func(c *Config, n int) { c.Mailbox.PreviewBytes = n }, false, Off},
+		{"Mailbox.TextBytes", func(c *Config, n int) { c.Mailbox.TextBytes = n }, false, 1024},
+		{"AbortGrace", func(c *Config, n int) { c.AbortGrace = d(n) }, true, 1},
+	}
+}
+
+// Scenarios 27 and C026: 0 is the default, Off is none, and no other number can
+// make a queue that is dead. Each number that is not allowed is refused by the
+// name of its field, what it is, and what it may be.
+func TestConfigNumbers(t *testing.T) {
+	named := map[string]bool{}
+	for _, l := range configNumbers() {
+		named["Config."+l.field] = true
+		t.Run(l.field, func(t *testing.T) {
+			rule := "must be positive, 0 for the default, or Off"
+			if l.least != Off {
+				rule = fmt.Sprintf("must be at least %d, or 0 for the default", l.least)
+			}
+			for _, n := range []int{-1_000_000_007, -2, Off, 0, 1, 1023, 1024, 1_000_000_007} {
+				var c Config
+				l.set(&c, n)
+				m, err := New(&stub{}, c)
+				if n == 0 || n >= l.least {
+					require.NoError(t, err, n)
+					require.NoError(t, m.Close())
+					continue
+				}
+				value := fmt.Sprint(n)
+				if l.time {
+					value = fmt.Sprint(time.Duration(n))
+				}
+				require.Nil(t, m)
+				wrong("Config."+l.field, value, rule)(t, err)
+			}
+		})
+	}
+	for _, s := range settings {
+		require.True(t, named[s.field], "%s has no test", s.field)
+	}
+}
+
+func TestConfigOffStaysOff(t *testing.T) {
+	for _, l := range configNumbers() {
+		if l.least != Off {
+			continue
+		}
+		var c, want Config
+		l.set(&c, Off)
+		c, err := c.prepared()
+		require.NoError(t, err)
+		want, err = want.prepared()
+		require.NoError(t, err)
+		l.set(&want, Off)
+		c.Mailbox.Render, want.Mailbox.Render = nil, nil
+		require.Equal(t, want, c, l.field)
+	}
+}
+
+// The rules for agents: each name stands for one agent, and is written as Launch
+// would clean it, since nothing else could ever be found.
+func TestConfigAgents(t *testing.T) {
+	const shape = "a name can't be blank or stand in quotes or slashes"
+	type agents = map[string]Agent
+	for _, c := range []struct {
+		name               string
+		agents             agents
+		field, value, rule string
+	}{
+		{"blank", agents{"": {}}, `Config.Agents[""]`, `""`, shape},
+		{"spaces", agents{" a": {}}, `Config.Agents[" a"]`, `" a"`, shape},
+		{"quotes", agents{"'a'": {}}, `Config.Agents["'a'"]`, `"'a'"`, shape},
+		{"slash", agents{"/a": {}}, `Config.Agents["/a"]`, `"/a"`, shape},
+		{"blank alias", agents{"a": {Aliases: []string{"b", ""}}}, `Config.Agents["a"]`, `""`, shape},
+		{"alias in quotes", agents{"a": {Aliases: []string{"`b`"}}}, `Config.Agents["a"]`, "\"`b`\"", shape},
+		{"alias of two", agents{"a": {Aliases: []string{"x"}}, "b": {Aliases: []string{"x"}}}, `Config.Agents["b"]`, `"x"`, `the name belongs to agent "a" already`},
+		{"alias is an agent", agents{"a": {Aliases: []string{"b"}}, "b": {}}, `Config.Agents["b"]`, `"b"`, `the name belongs to agent "a" already`},
+		{"alias twice", agents{"a": {Aliases: []string{"x", "x"}}}, `Config.Agents["a"]`, `"x"`, `the name belongs to agent "a" already`},
+		{"alias is its own", agents{"a": {Aliases: []string{"a"}}}, `Config.Agents["a"]`, `"a"`, `the name belongs to agent "a" already`},
+		{"queue wait", agents{"a": {Limits: &TaskLimits{QueueWait: -2}}}, `Config.Agents["a"].Limits.QueueWait`, "-2ns", "must be positive, 0 to inherit, or Off"},
+		{"start", agents{"a": {Limits: &TaskLimits{Start: -2}}}, `Config.Agents["a"].Limits.Start`, "-2ns", "must be positive, 0 to inherit, or Off"},
+		{"result bytes", agents{"a": {Limits: &TaskLimits{ResultBytes: -2}}}, `Config.Agents["a"].Limits.ResultBytes`, "-2", "must be positive, 0 to inherit, or Off"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := New(&stub{}, Config{Agents: c.agents})
+			wrong(c.field, c.value, c.rule)(t, err)
+		})
+	}
+	m := newManager(t, &stub{}, Config{Agents: agents{
+		"a": {Aliases: []string{"b", "c d"}, Limits: &TaskLimits{QueueWait: Off, Start: 1, ResultBytes: Off}},
+		"x": {Limits: &TaskLimits{}},
+	}})
+	require.Equal(t, []string{"a", "x"}, m.launchable())
+}
+
+func TestNewNeedsAClient(t *testing.T) {
+	_, err := New(nil, Config{})
+	wrong("client", "nil", "a SessionClient is needed")(t, err)
+}
+
+// A limit that a launch leaves open comes from its agent, then from the manager.
+func TestTaskLimitsOver(t *testing.T) {
+	base := TaskLimits{QueueWait: 1, Start: 2, ResultBytes: 3}
+	var none *TaskLimits
+	require.Equal(t, base, none.over(base))
+	require.Equal(t, base, (&TaskLimits{}).over(base))
+	require.Equal(t, TaskLimits{QueueWait: Off, Start: 2, ResultBytes: 3}, (&TaskLimits{QueueWait: Off}).over(base))
+	require.Equal(t, TaskLimits{QueueWait: 1, Start: 7, ResultBytes: Off}, (&TaskLimits{Start: 7, ResultBytes: Off}).over(base))
+}

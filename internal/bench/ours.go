@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed-48fd9ae4/subagent"
+)
+
+const (
+	keys      = 8   // models
+	perKey    = 5   // running tasks of each
+	perParent = 100 // tasks of each parent, launched one after the other
+	prompt    = "look at this part"
+)
+
+// evenly gathers longer than a machine of any speed takes between two endings.
+const evenly = 2 * time.Second
+
+// contestant is a manager under measurement.
+type contestant interface {
+	launch(parent, key string) string
+	wait() // until all tasks have ended
+	notified() int
+	close()
+}
+
+var sessions atomic.Int64
+
+func newSession() string { return strconv.FormatInt(1_000_000_000+sessions.Add(1), 36) }
+
+// answer is what every child does: it waits for the gate and speaks.
+func answer(ctx context.Context, gate <-chan struct{}) string {
+	select {
+	case <-gate:
+	case <-ctx.Done():
+	}
+	return "done"
+}
+
+// host is the client under our manager.
+type host struct{ gate <-chan struct{} }
+
+func (h *host) Create(context.Context, subagent.CreateRequest) (subagent.SessionID, error) {
+	return subagent.SessionID(newSession()), nil
+}
+
+func (h *host) Prompt(ctx context.Context, _ subagent.SessionID, _ subagent.Prompt) (subagent.Result, error) {
+	return subagent.Result{Text: answer(ctx, h.gate)}, nil
+}
+
+func (h *host) Abort(context.Context, subagent.SessionID) error { return nil }
+
+type ours struct {
+	m     *subagent.BackgroundManager
+	sent  atomic.Int64
+	final atomic.Int64
+	want  int
+}
+
+func newOurs(n int, gate <-chan struct{}) contestant { return manager(n, gate, evenly) }
+
+func manager(n int, gate <-chan struct{}, gather time.Duration) *ours {
+	o := &ours{want: n}
+	m, err := subagent.New(&host{gate}, subagent.Config{
+		Keys:  subagent.KeyLimits{Default: perKey},
+		Spawn: subagent.SpawnLimits{LivePerRoot: subagent.Off},
+		// Children that end at once are not served evenly: those of one parent may
+		// end some time slices of the scheduler apart. This gathers them whatever
+		// the machine does, so that what is counted does not depend on its clock.
+		Mailbox: subagent.MailboxPolicy{Gather: gather, GatherMax: time.Minute},
+		Notifier: subagent.NotifierFunc(func(_ context.Context, n subagent.Notification) (subagent.Delivery, error) {
+			o.sent.Add(1)
+			if n.Final {
+				o.final.Add(1)
+			}
+			return subagent.Accepted, nil
+		}),
+	})
+	if err != nil {
+		panic(err)
+	}
+	o.m = m
+	return o
+}
+
+func (o *ours) launch(parent, key string) string {
+	t, err := o.m.Launch(context.Background(), subagent.LaunchInput{
+		Parent: subagent.SessionID(parent), Agent: "explore", Prompt: prompt, Model: key,
+	})
+	if err != nil {
+		panic(err)
+	}
+	return string(t.ID)
+}
+
+func (o *ours) wait() {
+	// WaitAll would copy every task. Looking is cheap, and what is late by one look
+	// is not noticed beside the whole.
+	for o.m.Stats().Tasks[subagent.Completed] < o.want {
+		time.Sleep(200 * time.Microsecond)
+	}
+}
+
+func (o *ours) notified() int { return int(o.sent.Load()) }
+
+func (o *ours) close() { _ = o.m.Close() }
