@@ -225,26 +225,28 @@ func (m *BackgroundManager) oldestLocked() *queue {
 // tryLocked starts the candidate of a queue, or puts the queue where it will be
 // found when what it lacks is there.
 func (m *BackgroundManager) tryLocked(q *queue) {
-	for t := q.candidate(); t != nil; t = q.candidate() {
-		head := q.all.first()
-		if head != t && head.passes >= maxPasses {
-			q.enter(&head.sems[shareParent].waiting, head)
-			return
+	t := q.candidate()
+	if t == nil {
+		return
+	}
+	head := q.all.first()
+	if head != t && head.passes >= maxPasses {
+		q.enter(&head.sems[shareParent].waiting, head)
+		return
+	}
+	l, full := m.takeLocked(t)
+	switch {
+	case full == nil:
+		if head != t {
+			head.passes++
 		}
-		l, full := m.takeLocked(t)
-		switch {
-		case full == nil:
-			if head != t {
-				head.passes++
-			}
-			m.grantLocked(t, l)
-			return
-		case t.spot != nil && full == t.sems[shareParent]:
-			t.spot.lane.park()
-		default:
-			q.enter(&full.waiting, t)
-			return
-		}
+		m.grantLocked(t, l)
+	case t.spot != nil && full == t.sems[shareParent]:
+		// The next candidate is younger: it must not go first on this one's age.
+		t.spot.lane.park()
+		m.freshenLocked(q)
+	default:
+		q.enter(&full.waiting, t)
 	}
 }
 

@@ -277,6 +277,7 @@ func (c *Client) begin(ctx context.Context, id subagent.SessionID, p subagent.Pr
 		c.violate("two prompts of session %s at the same time", id)
 	case s.Released:
 		c.violate("prompt of session %s after its release", id)
+		return nil
 	case s.Lost:
 		c.violate("prompt of session %s, whose id was never returned", id)
 	case s.Task != p.Task:
@@ -348,7 +349,9 @@ func (c *Client) aborting(id subagent.SessionID, by int) *session {
 	defer c.mu.Unlock()
 	s := c.sessions[id]
 	if s == nil {
-		c.violate("abort of session %q, which was never made", id)
+		if by > 0 {
+			c.violate("abort of session %q, which was never made", id)
+		}
 		return nil
 	}
 	s.aborting += by

@@ -52,8 +52,8 @@ var table = []mutant{
 	{"the grace has no end", "stop.go", "	m.armLocked(&a.deadline, time.Now().Add(m.cfg.AbortGrace))\n", ""},
 	{"the start has no end", "attempt.go", "		m.armLocked(&a.deadline, now.Add(t.limits.Start))\n", ""},
 	{"a started child is timed out", "attempt.go", "	m.disarmLocked(&a.deadline)\n	m.transition(a.task, onPrompted, nil)", "	m.transition(a.task, onPrompted, nil)"},
-	{"nobody is marked unstopped", "stop.go", "		t.last.Unstopped = unstopped\n		m.unstopped[t] = struct{}{}\n", ""},
-	{"the mark stays", "stop.go", "	t.last.Unstopped = nil\n	delete(m.unstopped, t)\n", ""},
+	{"nobody is marked unstopped", "stop.go", "		t.looseLocked().err = unstopped\n		m.unstopped[t] = struct{}{}\n", ""},
+	{"the mark stays", "stop.go", "	t.loose.err = nil\n	delete(m.unstopped, t)\n", ""},
 	{"a failed abort is taken for rest", "stop.go", "		m.endStoppedLocked(a, a.abortErr)\n", "		m.endStoppedLocked(a, nil)\n"},
 	{"a left child is cut off", "attempt.go", "	if !a.left {\n		a.cancel(nil)\n	}\n", "	a.cancel(nil)\n"},
 
