@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -46,7 +47,6 @@ type waiter struct {
 func (w *waiter) since(*BackgroundManager) time.Time { return w.queued }
 
 func (w *waiter) grantLocked(m *BackgroundManager, l lease) {
-	m.freeLocked(&l, shareStarts) // no session is created under it
 	w.lease, w.granted = l, true
 	delete(m.waiters, w)
 	close(w.done)
@@ -60,7 +60,7 @@ func (m *BackgroundManager) Acquire(ctx context.Context, h Holder) (*Lease, erro
 	if name == "" {
 		return nil, fmt.Errorf("subagent: acquire: %w", &InputError{"Holder.Agent", strconv.Quote(h.Agent), "a name is required"})
 	}
-	h.Agent = name
+	h.Agent, h.Model = m.unalias(name), strings.TrimSpace(h.Model)
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("subagent: acquire: %w", context.Cause(ctx))
 	}

@@ -119,7 +119,10 @@ type lease [leaseShares]*semaphore
 // semaphore without room.
 func (m *BackgroundManager) takeLocked(t *ticket) (l lease, full *semaphore) {
 	copy(l[:], t.sems[:])
-	l[shareGlobal], l[shareStarts] = &m.global, &m.starts
+	l[shareGlobal] = &m.global
+	if _, creates := t.taker.(*task); creates {
+		l[shareStarts] = &m.starts
+	}
 	for _, s := range l {
 		if s != nil && s.full() {
 			return lease{}, s

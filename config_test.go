@@ -12,7 +12,6 @@ import (
 func TestConfigDefaults(t *testing.T) {
 	c, err := Config{}.prepared()
 	require.NoError(t, err)
-	require.NotNil(t, c.Mailbox.Render)
 	c.Mailbox.Render = nil
 	require.Equal(t, Config{
 		Keys:  KeyLimits{Default: 5, Global: Off, PerParent: Off, Starts: Off},

@@ -70,6 +70,7 @@ func (s *stage) run(ctx context.Context, turn Turn) (Result, error) {
 
 // end completes turns, in this order, and waits for what follows from each.
 func (s *stage) end(texts ...string) {
+	synctest.Wait()
 	for _, text := range texts {
 		s.mu.Lock()
 		over := s.playing[text]

@@ -174,14 +174,8 @@ func (m *BackgroundManager) agent(name string) (namedAgent, error) {
 	if m.cfg.Agents == nil {
 		return namedAgent{}, nil
 	}
+	name = m.unalias(name)
 	a, ok := m.cfg.Agents[name]
-	if !ok {
-		for canonical, other := range m.cfg.Agents {
-			if slices.Contains(other.Aliases, name) {
-				name, a, ok = canonical, other, true
-			}
-		}
-	}
 	switch {
 	case !ok:
 		return namedAgent{}, &AgentError{ErrUnknownAgent, name, m.launchable()}
@@ -189,6 +183,19 @@ func (m *BackgroundManager) agent(name string) (namedAgent, error) {
 		return namedAgent{}, &AgentError{ErrAgentDisabled, name, m.launchable()}
 	}
 	return namedAgent{a, name}, nil
+}
+
+// unalias returns the agent that an alias stands for, and any other name as it is.
+func (m *BackgroundManager) unalias(name string) string {
+	if _, ok := m.cfg.Agents[name]; ok {
+		return name
+	}
+	for agent, a := range m.cfg.Agents {
+		if slices.Contains(a.Aliases, name) {
+			return agent
+		}
+	}
+	return name
 }
 
 func (m *BackgroundManager) launchable() []string {

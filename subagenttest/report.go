@@ -59,11 +59,13 @@ func (c *Client) Violations() []string {
 }
 
 // Leaks lists turns that go on although nothing kept them from being stopped:
-// no Abort failed and the turn is not Deaf.
+// no Abort failed or is still out, and the turn is not Deaf.
 func (c *Client) Leaks() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	var leaks []string
-	for _, s := range c.Sessions() {
-		if s.Running && !s.Deaf && s.Refused == 0 {
+	for _, s := range c.order {
+		if s.Running && !s.Deaf && s.Refused == 0 && s.aborting == 0 {
 			leaks = append(leaks, fmt.Sprintf("session %s of task %s still runs; nobody stopped it", s.ID, s.Task))
 		}
 	}

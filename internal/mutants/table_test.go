@@ -25,6 +25,8 @@ var table = []mutant{
 	{"the youngest queue goes first", "queue.go", "return q.age < o.age }", "return q.age > o.age }"},
 	{"the youngest lane goes first", "queue.go", "return l.head.before(o.head) }", "return o.head.before(l.head) }"},
 	{"a head is passed for ever", "concurrency.go", "head.passes >= maxPasses", "head.passes >= 1<<30"},
+	{"a passed head lends its age", "concurrency.go", "		t.spot.lane.park()\n		m.freshenLocked(q)\n", "		t.spot.lane.park()\n		m.tryLocked(q)\n"},
+	{"Acquire takes a start", "concurrency.go", "; creates {", "; creates || true {"},
 	{"a cancelled task stays queued", "concurrency.go", "	m.unqueueLocked(&t.ticket)\n	m.dropSharesLocked(&t.ticket)\n}\n\n// unqueueLocked", "}\n\n// unqueueLocked"},
 	{"an empty queue stays", "concurrency.go", "	if q.all.n == 0 {\n		delete(m.queues, q.key)\n	}\n", ""},
 	{"positions count from the block", "queue.go", "		n += int(b.live)\n", ""},
