@@ -33,7 +33,7 @@
 //  2. No limit is exceeded, and no lease is lost: what is held is what runs.
 //     (TestStorm, TestFailuresOfTheClient)
 //  3. Within a key the first to wait is the first to start; a parent at its own
-//     cap is passed over at most 64 times. (TestStrictFIFO, TestPassingIsBounded)
+//     cap is passed over at most 64 times. (TestFirstInFirstOut, TestHeadIsPassedSoOften)
 //  4. A lease is held until the child is known to be at rest, or Config.AbortGrace
 //     has passed; then the child is marked and listed as unstopped.
 //     (TestLeaseIsHeldUntilAtRest, TestCancelWhenAbortFails)
@@ -53,7 +53,7 @@
 //  11. Shutdown and Close are bounded and leave no goroutine but calls of the host
 //     that never return, which they list. (TestCloseIsBounded)
 //  12. A refused call changes nothing, and names the field or limit, its value and
-//     the rule. (TestRefusedLaunchLeavesNothing)
+//     the rule. (TestLaunchRefused)
 //
 // # Caveats
 //

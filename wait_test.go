@@ -211,3 +211,22 @@ func TestUnder(t *testing.T) {
 		}
 	})
 }
+
+// A pending task, and one that has ended, has no goroutine, context or deadline.
+func TestTasksAtRestCostNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, timed(), Config{Keys: KeyLimits{Default: 2}, Spawn: SpawnLimits{LivePerRoot: Off}})
+		for range 500 {
+			launch(t, m, taking("p", "1s"))
+		}
+		synctest.Wait()
+		require.Equal(t, 2, m.routines)
+		require.Len(t, m.attempts, 2)
+		require.Zero(t, m.deadlines.Len())
+		pass(time.Hour)
+		require.Equal(t, Completed, m.tasks[499].status)
+		require.Zero(t, m.routines)
+		require.Empty(t, m.attempts)
+		require.Zero(t, m.deadlines.Len(), "nothing is owed without a notifier")
+	})
+}

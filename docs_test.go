@@ -1,0 +1,32 @@
+package subagent
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Every test that the documents name exists.
+func TestDocumentsNameRealTests(t *testing.T) {
+	var source []byte
+	files, err := filepath.Glob("*_test.go")
+	require.NoError(t, err)
+	for _, f := range files {
+		code, err := os.ReadFile(f)
+		require.NoError(t, err)
+		source = append(source, code...)
+	}
+	for _, doc := range []string{"doc.go", "docs/scenarios.md", "README.md"} {
+		text, err := os.ReadFile(doc)
+		require.NoError(t, err)
+		for _, name := range regexp.MustCompile(`\bTest[A-Z]\w+`).FindAllString(string(text), -1) {
+			if name == "TestClient" || name == "TestStateMachineDoc" {
+				continue
+			}
+			require.Regexp(t, `(?m)^func `+name+`\(t \*testing\.T\)`, string(source), "named in %s", doc)
+		}
+	}
+}
