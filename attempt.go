@@ -69,7 +69,11 @@ func (t *task) grantLocked(m *BackgroundManager, l lease) {
 		m.armLocked(&a.deadline, now.Add(t.limits.Start))
 	}
 	m.attempts[a] = struct{}{}
-	m.goLocked(func() { m.runAttempt(a) })
+	if m.handOver && m.handed == nil {
+		m.handed = a // for the goroutine whose attempt has just ended
+		return
+	}
+	m.goLocked(func() { m.runAttempts(a) })
 }
 
 // looseLocked is the note about a session that the task does not go on with.
@@ -121,8 +125,23 @@ func mergeTools(layers ...map[string]bool) map[string]bool {
 	return merged
 }
 
-// runAttempt is the goroutine of one live child.
-func (m *BackgroundManager) runAttempt(a *attempt) {
+// runAttempts is the goroutine of one live child after the other: one that has
+// ended goes on with the task that gets its lease, if there is one, which saves
+// the making of a goroutine and the growing of its stack.
+func (m *BackgroundManager) runAttempts(a *attempt) {
+	for a != nil {
+		a = m.runAttempt(a)
+	}
+}
+
+// runAttempt makes the calls of one attempt and returns the one to go on with.
+func (m *BackgroundManager) runAttempt(a *attempt) (next *attempt) {
+	over := false
+	defer func() {
+		if !over { // host code ended the goroutine: runtime.Goexit
+			m.exited(a)
+		}
+	}()
 	req, p := a.requests(m.cfg.Tools, m.cfg.Agents[a.task.in.Agent].Tools)
 	var session SessionID
 	err := guard("create", func() (err error) {
@@ -130,14 +149,36 @@ func (m *BackgroundManager) runAttempt(a *attempt) {
 		return err
 	})
 	if !m.created(a, session, err) {
-		return
+		over = true
+		return nil
 	}
 	var result Result
 	err = guard("prompt", func() (err error) {
 		result, err = m.client.Prompt(a.ctx, session, p)
 		return err
 	})
-	m.prompted(a, result, err)
+	over = true
+	return m.prompted(a, &result, err)
+}
+
+var errGoexit = errors.New("the goroutine was ended with runtime.Goexit")
+
+// exited takes in that the goroutine of an attempt is about to end in the middle
+// of a call, as a panic of that call.
+func (m *BackgroundManager) exited(a *attempt) {
+	m.mu.Lock()
+	call := a.call
+	m.mu.Unlock()
+	switch call {
+	case creating:
+		m.created(a, "", &PanicError{Op: "create", Value: errGoexit})
+	case prompting:
+		if next := m.prompted(a, &Result{}, &PanicError{Op: "prompt", Value: errGoexit}); next != nil {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.goLocked(func() { m.runAttempts(next) })
+		}
+	}
 }
 
 // created takes in what Create returned and reports whether to prompt.
@@ -189,10 +230,20 @@ func (m *BackgroundManager) adoptLocked(a *attempt) {
 	m.transition(a.task, onPrompted, nil)
 }
 
-// prompted takes in what Prompt returned.
-func (m *BackgroundManager) prompted(a *attempt, r Result, err error) {
+// prompted takes in what Prompt returned. The caller's goroutine is free then, and
+// goes on with the attempt that is returned.
+func (m *BackgroundManager) prompted(a *attempt, r *Result, err error) (next *attempt) {
 	m.mu.Lock()
 	defer m.unlock()
+	m.takeResultLocked(a, r, err)
+	m.handOver = true
+	m.dispatchLocked()
+	m.handOver = false
+	next, m.handed = m.handed, nil
+	return next
+}
+
+func (m *BackgroundManager) takeResultLocked(a *attempt, r *Result, err error) {
 	a.call = returned
 	a.turnOver = err == nil
 	t := a.task
@@ -212,8 +263,8 @@ func (m *BackgroundManager) prompted(a *attempt, r Result, err error) {
 }
 
 // keepResultLocked puts what the turn said on the record, cut to its bound.
-func (m *BackgroundManager) keepResultLocked(a *attempt, r Result, err error) {
-	t := a.task
+func (m *BackgroundManager) keepResultLocked(a *attempt, turn *Result, err error) {
+	t, r := a.task, *turn
 	r.History = nil
 	r.Partial = err != nil || t.status == Stopping
 	r.Size = len(r.Text)

@@ -24,12 +24,13 @@ var errLineageCycle = errors.New("the parent chain has no end")
 // session is known, else from the client, one step at a time up to a session
 // that is known or a root. It fails closed.
 func (m *BackgroundManager) trace(ctx context.Context, parent SessionID) (origin, error) {
-	if err := m.open(); err != nil {
-		return origin{}, err
-	}
 	above := parent
 	for steps := range maxLineage {
-		if o, ok := m.known(above); ok {
+		o, ok, err := m.known(above)
+		if err != nil {
+			return origin{}, err
+		}
+		if ok {
 			o.Parent = parent
 			o.Depth += steps
 			return o, nil
@@ -49,35 +50,29 @@ func (m *BackgroundManager) trace(ctx context.Context, parent SessionID) (origin
 	return origin{}, fmt.Errorf("%w: session %q: %w", ErrLineage, parent, errLineageCycle)
 }
 
-// open returns ErrClosed once nothing is admitted any more.
-func (m *BackgroundManager) open() error {
+// known tells the origin of a child of a session that is in the books: a task's
+// own, or one that has launched before. A launch without a parent is its own root.
+// The error is ErrClosed once nothing is admitted any more.
+func (m *BackgroundManager) known(s SessionID) (o origin, ok bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.phase != admitting {
-		return ErrClosed
+		return o, false, ErrClosed
 	}
-	return nil
-}
-
-// known tells the origin of a child of a session that is in the books: a task's
-// own, or one that has launched before. A launch without a parent is its own root.
-func (m *BackgroundManager) known(s SessionID) (o origin, ok bool) {
 	if s == "" {
-		return origin{Lineage: Lineage{Depth: 1}}, true
+		return origin{Lineage: Lineage{Depth: 1}}, true, nil
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	if t := m.bySession[s]; t != nil {
 		o = origin{Lineage: Lineage{s, t.root.id, int(t.depth) + 1}, under: t}
 		if t.root.id == "" {
 			o.root = t.root
 		}
-		return o, true
+		return o, true, nil
 	}
 	if b := m.mailboxes[s]; b != nil {
-		return b.origin, true
+		return b.origin, true, nil
 	}
-	return origin{}, false
+	return origin{}, false, nil
 }
 
 // Reservation is a place under the spawn limits for a child that is made without

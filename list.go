@@ -33,7 +33,11 @@ func (m *BackgroundManager) List(f Filter) []Task {
 			size = min(page, f.Limit-len(list))
 		}
 		tasks, more := m.page(&f, size)
-		list = append(list, tasks...)
+		if list == nil {
+			list = tasks // mostly there is one page
+		} else {
+			list = append(list, tasks...)
+		}
 		if !more || f.Limit > 0 && len(list) >= f.Limit {
 			break
 		}
@@ -56,6 +60,7 @@ func (m *BackgroundManager) page(f *Filter, size int) (list []Task, more bool) {
 		after := m.byID[f.After]
 		scope = scope[sort.Search(len(scope), func(i int) bool { return scope[i].number > after.number }):]
 	}
+	list = make([]Task, 0, min(len(scope), size))
 	for i, t := range scope {
 		if len(list) == size || i == looks {
 			return list, true
@@ -103,9 +108,12 @@ func (m *BackgroundManager) matcherLocked(f Filter) (func(*task) bool, error) {
 	if f.After != "" && m.byID[f.After] == nil {
 		return nil, fmt.Errorf("%w: Filter.After is %q", ErrNotFound, f.After)
 	}
-	ids := map[TaskID]bool{}
-	for _, id := range f.IDs {
-		ids[id] = true
+	var ids map[TaskID]bool
+	if f.IDs != nil {
+		ids = make(map[TaskID]bool, len(f.IDs))
+		for _, id := range f.IDs {
+			ids[id] = true
+		}
 	}
 	return func(t *task) bool {
 		return (f.IDs == nil || ids[t.id]) &&

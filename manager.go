@@ -60,6 +60,8 @@ type BackgroundManager struct {
 	waiters        map[*waiter]struct{}
 
 	attempts  map[*attempt]struct{} // those with a call out
+	handOver  bool                  // one attempt may go to the goroutine that dispatches
+	handed    *attempt              // and is this one
 	unstopped map[*task]struct{}    // tasks with a child that may still be running
 	watches   map[*watch]struct{}
 	told      NoticeStats

@@ -171,7 +171,10 @@ func TestHangingCreateBlocksNobody(t *testing.T) {
 		require.Equal(t, "TaskLimits.Start", failed.Reason.Setting)
 		require.Empty(t, m.sems)
 		pass(time.Second)
-		require.Len(t, box.all(), 2)
+		told := box.all()[10:] // p hears of each of its ten, a second apart
+		require.Len(t, told, 1)
+		require.Equal(t, SessionID("q"), told[0].Parent)
+		require.Equal(t, stuck.ID, told[0].Notices[0].Task)
 	})
 }
 

@@ -244,11 +244,16 @@ func (m *BackgroundManager) settleLocked(t *task) {
 	m.forgetRootLocked(t.root)
 	m.oweLocked(t)
 	if t.ending != nil {
-		t.ending.task = m.snapshotLocked(t)
-		close(t.ending.done)
-		t.ending = nil
+		m.answerLocked(t)
 	}
 	m.tellWatchesLocked(t)
+}
+
+// answerLocked gives everybody who waits for the run its ending.
+func (m *BackgroundManager) answerLocked(t *task) {
+	t.ending.task = m.snapshotLocked(t)
+	close(t.ending.done)
+	t.ending = nil
 }
 
 // snapshotLocked copies a task out of the books.

@@ -41,14 +41,23 @@ func answer(ctx context.Context, gate <-chan struct{}) string {
 }
 
 // host is the client under our manager.
-type host struct{ gate <-chan struct{} }
+type host struct {
+	gate     <-chan struct{}
+	answered atomic.Int64
+	want     int64
+	done     chan struct{} // closed with the last answer
+}
 
 func (h *host) Create(context.Context, subagent.CreateRequest) (subagent.SessionID, error) {
 	return subagent.SessionID(newSession()), nil
 }
 
 func (h *host) Prompt(ctx context.Context, _ subagent.SessionID, _ subagent.Prompt) (subagent.Result, error) {
-	return subagent.Result{Text: answer(ctx, h.gate)}, nil
+	r := subagent.Result{Text: answer(ctx, h.gate)}
+	if h.answered.Add(1) == h.want {
+		close(h.done)
+	}
+	return r, nil
 }
 
 func (h *host) Abort(context.Context, subagent.SessionID) error { return nil }
@@ -58,13 +67,14 @@ type ours struct {
 	sent  atomic.Int64
 	final atomic.Int64
 	want  int
+	host  *host
 }
 
 func newOurs(n int, gate <-chan struct{}) contestant { return manager(n, gate, evenly) }
 
 func manager(n int, gate <-chan struct{}, gather time.Duration) *ours {
-	o := &ours{want: n}
-	m, err := subagent.New(&host{gate}, subagent.Config{
+	o := &ours{want: n, host: &host{gate: gate, want: int64(n), done: make(chan struct{})}}
+	m, err := subagent.New(o.host, subagent.Config{
 		Keys:  subagent.KeyLimits{Default: perKey},
 		Spawn: subagent.SpawnLimits{LivePerRoot: subagent.Off},
 		// Children that end at once are not served evenly: those of one parent may
@@ -97,8 +107,9 @@ func (o *ours) launch(parent, key string) string {
 }
 
 func (o *ours) wait() {
-	// WaitAll would copy every task. Looking is cheap, and what is late by one look
-	// is not noticed beside the whole.
+	// WaitAll would copy every task. So the client counts its answers, and what
+	// comes after the last of them is looked for: it is late by one look at most.
+	<-o.host.done
 	for o.m.Stats().Tasks[subagent.Completed] < o.want {
 		time.Sleep(200 * time.Microsecond)
 	}

@@ -40,7 +40,7 @@ var table = []mutant{
 	{"stopping can complete", "attempt.go", "	case !a.current() || t.status == Stopping:\n		m.restLocked(a)\n", "	case !a.current():\n		m.restLocked(a)\n"},
 	{"a blank answer completes", "attempt.go", `case strings.TrimSpace(r.Text) == "" && !r.Empty:`, "case false:"},
 	{"results are not cut", "attempt.go", "		r.Text = cut(r.Text, limit)\n", ""},
-	{"waiters are not told", "task.go", "		close(t.ending.done)\n", ""},
+	{"waiters are not told", "task.go", "	close(t.ending.done)\n", ""},
 	{"watchers are not told", "task.go", "	m.tellWatchesLocked(t)\n", ""},
 	{"launches are not watched", "launch.go", "	m.countWatchesLocked(t)\n", ""},
 	{"a partial result is lost", "stop.go", "	case a.aborted:\n		m.armLocked(&a.deadline, time.Now().Add(settleWait))\n", "	case a.aborted:\n		m.endStoppedLocked(a, nil)\n"},
