@@ -263,7 +263,7 @@ func (m *BackgroundManager) grantLocked(t *ticket, l lease) {
 func (m *BackgroundManager) enqueueLocked(t *ticket, k Key) {
 	q := m.queues[k]
 	if q == nil {
-		q = &queue{key: k}
+		q = &queue{key: k, all: fifo{removals: 1}}
 		q.split(m.cfg.Keys.PerParent != Off)
 		m.queues[k] = q
 	}

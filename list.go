@@ -67,7 +67,8 @@ func (m *BackgroundManager) page(f *Filter, size int) (list []Task, more bool) {
 		}
 		f.After = t.id
 		if match(t) {
-			list = append(list, m.snapshotLocked(t))
+			list = append(list, Task{})
+			m.copyLocked(&list[len(list)-1], t)
 		}
 	}
 	return list, false

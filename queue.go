@@ -1,6 +1,7 @@
 package subagent
 
 import (
+	"math/bits"
 	"time"
 
 	"github.com/seed-48fd9ae4/subagent/internal/heap"
@@ -48,17 +49,21 @@ const blockSize = 256
 // block without tickets leaves the fifo.
 type block struct {
 	tickets    [blockSize]*ticket
-	used       int32 // slots handed out
-	start      int32 // no ticket stands before it
-	live       int32 // tickets still here
+	set        [blockSize / 64]uint64 // a bit for each slot with a ticket
+	used       int32                  // slots handed out
+	live       int32                  // tickets still here
 	prev, next *block
+
+	before int    // tickets in the blocks before this one …
+	as     uint64 // … when the fifo's removals were at this number
 }
 
 // fifo holds tickets in order of enqueue. Push, remove and first take constant
-// time; position takes one step per block of 256.
+// time; position takes one step per block, once after each removal.
 type fifo struct {
 	head, tail *block
 	n          int
+	removals   uint64 // from 1
 }
 
 func (f *fifo) push(t *ticket) {
@@ -73,6 +78,7 @@ func (f *fifo) push(t *ticket) {
 		f.tail = b
 	}
 	b.tickets[b.used] = t
+	b.set[b.used/64] |= 1 << (b.used % 64)
 	t.block, t.slot = b, b.used
 	b.used++
 	b.live++
@@ -82,9 +88,11 @@ func (f *fifo) push(t *ticket) {
 func (f *fifo) remove(t *ticket) {
 	b := t.block
 	b.tickets[t.slot] = nil
+	b.set[t.slot/64] &^= 1 << (t.slot % 64)
 	t.block = nil
 	b.live--
 	f.n--
+	f.removals++
 	if b.live > 0 {
 		return
 	}
@@ -105,36 +113,43 @@ func (f *fifo) first() *ticket {
 	if f.head == nil {
 		return nil
 	}
-	b := f.head
-	for b.tickets[b.start] == nil {
-		b.start++
+	for i, word := range f.head.set {
+		if word != 0 {
+			return f.head.tickets[i*64+bits.TrailingZeros64(word)]
+		}
 	}
-	return b.tickets[b.start]
+	panic("subagent: a block without tickets was left in its queue")
 }
 
 // position is a waiting ticket's place, from 1; 0 for one that does not wait.
 func (t *ticket) position() int {
-	if t.block == nil {
+	b := t.block
+	if b == nil {
 		return 0
 	}
-	if all := &t.queue.all; t.block == all.tail {
-		return all.n - t.block.count(t.slot+1, t.block.used) // as every launch asks
+	n := t.queue.all.ahead(b) + 1
+	for i := range t.slot / 64 {
+		n += bits.OnesCount64(b.set[i])
 	}
-	n := 1 + t.block.count(t.block.start, t.slot)
-	for b := t.block.prev; b != nil; b = b.prev {
-		n += int(b.live)
-	}
-	return n
+	return n + bits.OnesCount64(b.set[t.slot/64]&(1<<(t.slot%64)-1))
 }
 
-// count is how many tickets stand in some slots of a block.
-func (b *block) count(from, to int32) (n int) {
-	for i := from; i < to; i++ {
-		if b.tickets[i] != nil {
-			n++
-		}
+// ahead is how many tickets stand in the blocks before b.
+func (f *fifo) ahead(b *block) int {
+	if b == f.tail {
+		return f.n - int(b.live) // as every launch asks
 	}
-	return n
+	if b.as != f.removals {
+		n, p := 0, b.prev
+		for ; p != nil && p.as != f.removals; p = p.prev {
+			n += int(p.live)
+		}
+		if p != nil {
+			n += p.before + int(p.live)
+		}
+		b.before, b.as = n, f.removals
+	}
+	return b.before
 }
 
 // queue is the line of one key. It is in the books while somebody waits in it.

@@ -257,8 +257,14 @@ func (m *BackgroundManager) answerLocked(t *task) {
 }
 
 // snapshotLocked copies a task out of the books.
-func (m *BackgroundManager) snapshotLocked(t *task) Task {
-	s := Task{
+func (m *BackgroundManager) snapshotLocked(t *task) (s Task) {
+	m.copyLocked(&s, t)
+	return s
+}
+
+// copyLocked makes a snapshot in place.
+func (m *BackgroundManager) copyLocked(s *Task, t *task) {
+	*s = Task{
 		ID: t.id, Parent: t.in.Parent, Root: t.root.id, Session: t.session,
 		Agent: t.in.Agent, Model: t.in.Model, Description: t.in.Description, Origin: t.in.Origin,
 		Labels: maps.Clone(t.in.Labels),
@@ -278,10 +284,9 @@ func (m *BackgroundManager) snapshotLocked(t *task) Task {
 	if t.attempts > 0 {
 		s.Attempts = []Attempt{m.attemptLocked(t)}
 	}
-	if own := m.mailboxes[t.session]; own != nil {
+	if own := m.mailboxes[t.session]; own != nil && t.session != "" {
 		s.OpenChildren = own.live
 	}
-	return s
 }
 
 // attemptLocked is the record of a task's last attempt.

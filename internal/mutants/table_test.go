@@ -29,7 +29,7 @@ var table = []mutant{
 	{"Acquire takes a start", "concurrency.go", "; creates {", "; creates || true {"},
 	{"a cancelled task stays queued", "concurrency.go", "	m.unqueueLocked(&t.ticket)\n	m.dropSharesLocked(&t.ticket)\n}\n\n// unqueueLocked", "}\n\n// unqueueLocked"},
 	{"an empty queue stays", "concurrency.go", "	if q.all.n == 0 {\n		delete(m.queues, q.key)\n	}\n", ""},
-	{"positions count from the block", "queue.go", "		n += int(b.live)\n", ""},
+	{"positions count from the block", "queue.go", "			n += int(p.live)\n", ""},
 	{"a raised limit starts nobody", "stats.go", "		s.limit = m.cfg.Keys.limitOf(s.key)\n		m.roomLocked(s)\n	}\n	for _, s := range []*semaphore{&m.global, &m.starts} {", "		s.limit = m.cfg.Keys.limitOf(s.key)\n	}\n	for _, s := range []*semaphore{&m.global, &m.starts} {"},
 	{"queues are not parted at run time", "stats.go", "			m.splitLocked(unlimited != Off)\n", ""},
 	{"a queue wait has no end", "launch.go", "	if t.limits.QueueWait != Off {", "	if false {"},
