@@ -37,8 +37,11 @@ type attempt struct {
 	call     callState
 	turnOver bool // Prompt returned nil, or there never was a session: nothing runs
 
-	aborting bool // Abort is out
-	aborted  bool // Abort returned nil
+	giveUp   time.Time // when the grace of a stopped attempt ends
+	early    bool      // Abort returned nil before Prompt returned …
+	again    bool      // … and was called once more when it had
+	aborting bool      // Abort is out
+	aborted  bool      // Abort returned nil
 	abortErr error
 	left     bool // the caller wants the child left running
 	release  bool // nobody will ever prompt the session: Release it after Abort

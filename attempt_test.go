@@ -165,7 +165,9 @@ func TestAbortComesBeforeTheContextEnds(t *testing.T) {
 			},
 			abort: func(context.Context, SessionID) error {
 				time.Sleep(time.Second)
-				aborted = time.Now()
+				if aborted.IsZero() {
+					aborted = time.Now()
+				}
 				return nil
 			},
 		}

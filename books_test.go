@@ -172,7 +172,7 @@ func (c *checker) waits(k Key, q *queue) {
 	for _, l := range q.lanes {
 		c.that(l.head != nil, "queue %s has an empty lane", k)
 		c.that(l.parked == (l.place == 0), "a lane of queue %s is parked: %v; competes: %v", k, l.parked, l.place != 0)
-		c.that(!l.parked || l.parent.full(), "a lane of queue %s is parked though its parent has room", k)
+		c.that(l.parked == l.parks(), "a lane of queue %s is parked: %v; its parent is at its cap: %v", k, l.parked, l.parks())
 	}
 	t := q.candidate()
 	if t == nil {

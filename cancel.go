@@ -157,7 +157,8 @@ func (m *BackgroundManager) cancelAll(f Filter, o CancelOptions) ([]taskEnding, 
 }
 
 // cascadeLocked stops all live descendants of a task that was stopped or failed.
-// They stop at the same time; each takes its own descendants along.
+// They stop at the same time; each takes its own descendants along, and one that
+// has ended does not shield those it left running.
 func (m *BackgroundManager) cascadeLocked(t *task) {
 	own := m.mailboxes[t.session]
 	if t.session == "" || own == nil {
@@ -167,6 +168,8 @@ func (m *BackgroundManager) cascadeLocked(t *task) {
 		for _, child := range children {
 			if child.status < Stopping {
 				m.stopLocked(child, because(ParentGone, nil), false)
+			} else {
+				m.cascadeLocked(child) // it may have left children of its own
 			}
 		}
 	}

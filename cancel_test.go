@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -53,6 +54,25 @@ func (s *stub) Abort(ctx context.Context, id SessionID) error {
 func (s *stub) Release(_ context.Context, id SessionID) error {
 	s.released.Store(id, true)
 	return nil
+}
+
+// honest is a host whose Abort returns when the turn has, as Abort should.
+func honest() *stub {
+	stop := make(chan struct{})
+	gone := make(chan struct{})
+	return &stub{
+		prompt: func(context.Context, SessionID, Prompt) (Result, error) {
+			<-stop
+			defer close(gone)
+			return Result{}, errors.New("aborted")
+		},
+		abort: func(context.Context, SessionID) error {
+			close(stop)
+			<-gone
+			time.Sleep(time.Millisecond)
+			return nil
+		},
+	}
 }
 
 func hang(ctx context.Context, _ SessionID, _ Prompt) (Result, error) {
@@ -117,7 +137,7 @@ func TestCancelPending(t *testing.T) {
 // Scenario 149.
 func TestCancelRunning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &stub{prompt: hang}
+		c := honest()
 		m := newManager(t, c, Config{})
 		task := launch(t, m, work("p"))
 		synctest.Wait()
@@ -133,7 +153,7 @@ func TestCancelRunning(t *testing.T) {
 // Scenario 151.
 func TestTwoCancelsOneWinner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, box := &stub{prompt: hang}, &inbox{}
+		c, box := honest(), &inbox{}
 		m := newManager(t, c, Config{Notifier: box})
 		task := launch(t, m, work("p"))
 		synctest.Wait()
@@ -403,7 +423,7 @@ func TestCascade(t *testing.T) {
 		_, err := m.Cancel(t.Context(), a.ID, CancelOptions{})
 		require.NoError(t, err)
 		synctest.Wait()
-		require.Equal(t, time.Second, time.Since(began), "in parallel")
+		require.Equal(t, 2*time.Second, time.Since(began), "two aborts of a second, for all at the same time")
 		for _, id := range []TaskID{b.ID, c.ID} {
 			task := get(t, m, id)
 			require.Equal(t, Cancelled, task.Status)
@@ -487,7 +507,7 @@ func TestL18CancelAllInParallel(t *testing.T) {
 		began := time.Now()
 		ended, err := m.CancelAll(t.Context(), Filter{Under: "p"}, CancelOptions{Cause: ByParent})
 		require.NoError(t, err)
-		require.Equal(t, time.Second, time.Since(began))
+		require.Equal(t, 2*time.Second, time.Since(began), "two aborts of a second, for all at the same time")
 		require.Len(t, ended, 7)
 		for i, want := range append([]Task{a, b, c}, more...) {
 			require.Equal(t, want.ID, ended[i].ID)
@@ -499,5 +519,82 @@ func TestL18CancelAllInParallel(t *testing.T) {
 		left, err := m.CancelAll(t.Context(), Filter{Under: "p"}, CancelOptions{})
 		require.NoError(t, err)
 		require.Empty(t, left)
+	})
+}
+
+// A task that completed and left children running does not shield them from a
+// stop further up, nor may its session launch below a stopped ancestor.
+func TestCascadeReachesPastCompletedTasks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate := make(chan struct{})
+		client := &stub{prompt: func(ctx context.Context, s SessionID, p Prompt) (Result, error) {
+			if p.Text == "middle" {
+				<-gate
+				return Result{Text: "done"}, nil
+			}
+			return hang(ctx, s, p)
+		}}
+		m := newManager(t, client, Config{})
+		a := launch(t, m, work("p"))
+		synctest.Wait()
+		in := work(get(t, m, a.ID).Session)
+		in.Prompt = "middle"
+		b := launch(t, m, in)
+		synctest.Wait()
+		c := launch(t, m, work(get(t, m, b.ID).Session))
+		synctest.Wait()
+		close(gate)
+		synctest.Wait()
+		require.Equal(t, Completed, get(t, m, b.ID).Status)
+		require.Equal(t, Running, get(t, m, c.ID).Status)
+		_, err := m.Cancel(t.Context(), a.ID, CancelOptions{})
+		require.NoError(t, err)
+		synctest.Wait()
+		require.ErrorIs(t, get(t, m, c.ID).Reason, ParentGone)
+		_, err = m.Launch(t.Context(), work(get(t, m, b.ID).Session))
+		require.ErrorIs(t, err, ErrParentEnded)
+	})
+}
+
+// A host whose code ends its goroutine fails one task, as a panic would.
+func TestGoexitInTheHost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []*stub{
+			{create: func(context.Context, CreateRequest) (SessionID, error) { runtime.Goexit(); return "", nil }},
+			{prompt: func(context.Context, SessionID, Prompt) (Result, error) { runtime.Goexit(); return Result{}, nil }},
+		} {
+			m := newManager(t, c, Config{Keys: KeyLimits{Default: 1}})
+			for range 2 {
+				_, err := m.Do(t.Context(), work("p"))
+				require.ErrorIs(t, err, Panicked)
+			}
+			require.NoError(t, m.Close())
+		}
+	})
+}
+
+// An abort that overtakes the prompt finds nothing to stop; the turn that begins
+// behind it is aborted when its call has come back.
+func TestAbortThatOvertakesThePrompt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var running atomic.Bool
+		c := &stub{
+			prompt: func(ctx context.Context, _ SessionID, _ Prompt) (Result, error) {
+				time.Sleep(time.Second) // on its way to the host
+				running.Store(true)
+				<-ctx.Done()
+				return Result{}, ctx.Err() // the line is cut; the turn goes on
+			},
+			abort: func(context.Context, SessionID) error { running.Store(false); return nil },
+		}
+		m := newManager(t, c, Config{})
+		task := launch(t, m, work("p"))
+		synctest.Wait()
+		ended, err := m.Cancel(t.Context(), task.ID, CancelOptions{})
+		require.NoError(t, err)
+		require.Equal(t, Cancelled, ended.Status)
+		pass(time.Minute)
+		require.False(t, running.Load())
+		require.EqualValues(t, 2, c.aborts.Load())
 	})
 }

@@ -105,7 +105,7 @@ type semaphore struct {
 	held    int
 	refs    int               // tickets that name it; at 0 it leaves the books
 	waiting heap.Heap[*queue] // queues whose candidate waits for room here
-	parked  []*lane           // a parent's cap only: its lanes, passed over
+	lanes   []*lane           // a parent's cap only: its lanes, passed over
 	freed   bool              // stands in the manager's freed list
 }
 
@@ -133,6 +133,9 @@ func (m *BackgroundManager) takeLocked(t *ticket) (l lease, full *semaphore) {
 			s.held++
 		}
 	}
+	if parent := l[shareParent]; parent != nil {
+		m.settleLanesLocked(parent)
+	}
 	return l, nil
 }
 
@@ -158,15 +161,20 @@ func (m *BackgroundManager) releaseLocked(l *lease) {
 
 // roomLocked notes that a semaphore may have room, for the next dispatch.
 func (m *BackgroundManager) roomLocked(s *semaphore) {
-	for len(s.parked) > 0 && !s.full() {
-		l := s.parked[len(s.parked)-1]
-		l.unpark()
-		l.queue.open.Push(l)
-		m.freshenLocked(l.queue)
-	}
+	m.settleLanesLocked(s)
 	if !s.freed && s.waiting.Len() > 0 {
 		s.freed = true
 		m.freed = append(m.freed, s)
+	}
+}
+
+// settleLanesLocked takes the lanes of a parent out of the competition, or back
+// into it, when it has come to its cap, or has room again.
+func (m *BackgroundManager) settleLanesLocked(s *semaphore) {
+	for _, l := range s.lanes {
+		if l.settle() {
+			m.freshenLocked(l.queue)
+		}
 	}
 }
 
@@ -238,19 +246,14 @@ func (m *BackgroundManager) tryLocked(q *queue) {
 		return
 	}
 	l, full := m.takeLocked(t)
-	switch {
-	case full == nil:
-		if head != t {
-			head.passes++
-		}
-		m.grantLocked(t, l)
-	case t.spot != nil && full == t.sems[shareParent]:
-		// The next candidate is younger: it must not go first on this one's age.
-		t.spot.lane.park()
-		m.freshenLocked(q)
-	default:
+	if full != nil {
 		q.enter(&full.waiting, t)
+		return
 	}
+	if head != t {
+		head.passes++
+	}
+	m.grantLocked(t, l)
 }
 
 // grantLocked takes a ticket out of its queue and gives it its lease.

@@ -83,8 +83,10 @@ func (m *BackgroundManager) admitLocked(o origin) error {
 	if m.phase != admitting {
 		return ErrClosed
 	}
-	if o.under != nil && o.under.refusesChildren() {
-		return fmt.Errorf("%w: task %s is %s", ErrParentEnded, o.under.id, o.under.status)
+	for above := o.under; above != nil; above = above.owner.origin.under {
+		if above.refusesChildren() {
+			return fmt.Errorf("%w: task %s is %s", ErrParentEnded, above.id, above.status)
+		}
 	}
 	var live, total int
 	if r := m.rootLocked(o); r != nil {

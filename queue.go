@@ -2,6 +2,7 @@ package subagent
 
 import (
 	"math/bits"
+	"slices"
 	"time"
 
 	"github.com/seed-48fd9ae4/subagent/internal/heap"
@@ -160,7 +161,7 @@ type queue struct {
 	// lanes part the line by parent while a cap per parent is set, so that a
 	// parent at its cap holds up its own tickets only. nil without such a cap.
 	lanes map[*semaphore]*lane
-	open  heap.Heap[*lane] // lanes not parked at their parent's cap
+	open  heap.Heap[*lane] // lanes whose parent is not at its cap
 
 	age   uint64             // seq of the ticket it competes with
 	home  *heap.Heap[*queue] // where it stands: m.fresh, or a semaphore's waiting; nil: idle
@@ -175,7 +176,7 @@ type lane struct {
 	queue      *queue
 	parent     *semaphore
 	head, tail *ticket
-	parked     bool // stands in parent.parked and not in queue.open
+	parked     bool // stands aside, and not in queue.open: its parent is at its cap
 	place      int
 }
 
@@ -194,14 +195,17 @@ func (q *queue) joinLane(t *ticket) {
 	parent := t.sems[shareParent]
 	l := q.lanes[parent]
 	if l == nil {
-		l = &lane{queue: q, parent: parent}
+		l = &lane{queue: q, parent: parent, head: t}
 		q.lanes[parent] = l
+		if parent != nil {
+			parent.lanes = append(parent.lanes, l)
+		}
+		if l.parked = l.parks(); !l.parked {
+			q.open.Push(l)
+		}
 	}
 	t.spot = &spot{lane: l, prev: l.tail}
-	if l.tail == nil {
-		l.head = t
-		q.open.Push(l)
-	} else {
+	if l.tail != nil {
 		l.tail.spot.next = t
 	}
 	l.tail = t
@@ -231,35 +235,36 @@ func (q *queue) leaveLane(t *ticket) {
 	}
 	switch {
 	case l.head == nil:
-		l.unpark()
-		q.open.Remove(l)
-		delete(q.lanes, l.parent)
+		l.leave()
 	case !l.parked:
 		q.open.Push(l)
 	}
 }
 
-// park takes a lane whose parent is at its cap out of the competition.
-func (l *lane) park() {
-	l.queue.open.Remove(l)
-	l.parked = true
-	l.parent.parked = append(l.parent.parked, l)
+// parks reports whether the lane stands aside: its parent is at its cap.
+func (l *lane) parks() bool { return l.parent != nil && l.parent.full() }
+
+// settle puts the lane where it belongs now, and reports whether that is new.
+func (l *lane) settle() bool {
+	if l.parked == l.parks() {
+		return false
+	}
+	l.parked = !l.parked
+	if l.parked {
+		l.queue.open.Remove(l)
+	} else {
+		l.queue.open.Push(l)
+	}
+	return true
 }
 
-// unpark forgets that the lane is parked; the caller puts it where it belongs.
-func (l *lane) unpark() {
-	if !l.parked {
-		return
-	}
-	l.parked = false
-	for i, o := range l.parent.parked {
-		if o == l {
-			last := len(l.parent.parked) - 1
-			l.parent.parked[i] = l.parent.parked[last]
-			l.parent.parked[last] = nil
-			l.parent.parked = l.parent.parked[:last]
-			return
-		}
+// leave ends a lane without tickets.
+func (l *lane) leave() {
+	l.queue.open.Remove(l)
+	delete(l.queue.lanes, l.parent)
+	if p := l.parent; p != nil {
+		i := slices.Index(p.lanes, l)
+		p.lanes = slices.Delete(p.lanes, i, i+1)
 	}
 }
 
@@ -278,7 +283,7 @@ func (q *queue) candidate() *ticket {
 // split parts the line into lanes, or joins them again.
 func (q *queue) split(byParent bool) {
 	for _, l := range q.lanes {
-		l.unpark()
+		l.leave()
 		for t := l.head; t != nil; {
 			next := t.spot.next
 			t.spot = nil

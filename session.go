@@ -35,7 +35,9 @@ type SessionClient interface {
 	Prompt(ctx context.Context, session SessionID, p Prompt) (Result, error)
 
 	// Abort stops the turn of a session. Nil means that no work of it goes on;
-	// an idle or unknown session is nil too. ctx ends after Config.AbortGrace.
+	// an idle or unknown session is nil too. It may be called more than once for
+	// a turn, and before a Prompt that is on its way has arrived: then it is called
+	// again after that has returned. ctx ends after Config.AbortGrace.
 	Abort(ctx context.Context, session SessionID) error
 }
 

@@ -29,7 +29,8 @@ func (m *BackgroundManager) stopLocked(t *task, r *Reason, left bool) bool {
 		m.endStoppedLocked(a, errLeftRunning)
 		return true
 	}
-	m.armLocked(&a.deadline, time.Now().Add(m.cfg.AbortGrace))
+	a.giveUp = time.Now().Add(m.cfg.AbortGrace)
+	m.armLocked(&a.deadline, a.giveUp)
 	if a.session == "" {
 		a.cancel(r)
 		return true
@@ -43,13 +44,14 @@ var (
 	errNoRest      = errors.New("neither the call nor its abort returned within Config.AbortGrace")
 )
 
-// abortLocked asks the client, once per attempt, to stop the child.
+// abortLocked asks the client, once for all who want it, to stop the child.
 func (m *BackgroundManager) abortLocked(a *attempt) {
 	if a.aborting || a.aborted || a.abortErr != nil {
 		return
 	}
 	a.aborting = true
-	m.goLocked(func() { m.abort(a, a.session) })
+	session := a.session
+	m.goLocked(func() { m.abort(a, session) })
 }
 
 func (m *BackgroundManager) abort(a *attempt, session SessionID) {
@@ -60,6 +62,7 @@ func (m *BackgroundManager) abort(a *attempt, session SessionID) {
 	m.mu.Lock()
 	a.aborting = false
 	a.aborted = err == nil
+	a.early = a.aborted && a.call == prompting
 	a.abortErr = err
 	a.cancel(nil) // only now: an abort is gentler than a cut line
 	release := a.release
@@ -77,6 +80,8 @@ func (m *BackgroundManager) abort(a *attempt, session SessionID) {
 // attempt ends as unstopped.
 func (m *BackgroundManager) restLocked(a *attempt) {
 	switch {
+	case a.early && a.call == returned && !a.turnOver && !a.again:
+		m.abortAgainLocked(a)
 	case !a.current():
 		if a.turnOver || a.aborted {
 			m.provenLocked(a)
@@ -89,6 +94,17 @@ func (m *BackgroundManager) restLocked(a *attempt) {
 		m.endStoppedLocked(a, a.abortErr)
 	}
 	m.forgetLocked(a)
+}
+
+// abortAgainLocked makes sure of a turn that came back, with an error, only after
+// its Abort had found nothing to stop: the prompt may have reached the host behind
+// the abort.
+func (m *BackgroundManager) abortAgainLocked(a *attempt) {
+	a.again, a.aborted = true, false
+	if a.current() {
+		m.armLocked(&a.deadline, a.giveUp)
+	}
+	m.abortLocked(a)
 }
 
 // endStoppedLocked ends an attempt that was stopping. A child that may still be
