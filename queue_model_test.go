@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -15,7 +16,7 @@ import (
 
 // A model of queues, limits and statuses that looks at everything each time, and
 // random verbs that are carried out on the model and on a manager. The client of
-// that manager never answers: the test calls what its answers would call.
+// that manager answers each call when the test says so.
 
 // modelled is one task, or one holder, as the model sees it.
 type modelled struct {
@@ -64,9 +65,38 @@ type queueModel struct {
 	all    []*modelled // who waits or holds, in order of arrival
 	ended  []*modelled
 	count  int
-	grants []string // as the manager logged them, since they were last compared
-	want   []string // as the model says
-	over   chan struct{}
+	grants []string              // as the manager logged them, since they were last compared
+	want   []string              // as the model says
+	answer map[TaskID]chan error // to the call of Create or Prompt that is out
+	over   chan struct{}         // closed at the end: lets calls of Abort return
+}
+
+// client is the manager's client.
+func (q *queueModel) client() SessionClient {
+	c := &stub{abort: func(context.Context, SessionID) error { <-q.over; return nil }}
+	c.create = func(_ context.Context, r CreateRequest) (SessionID, error) {
+		answer := make(chan error)
+		q.m.mu.Lock()
+		q.answer[r.Task] = answer
+		q.m.mu.Unlock()
+		if err := <-answer; err != nil {
+			return "", err
+		}
+		return c.id(), nil
+	}
+	c.prompt = func(_ context.Context, _ SessionID, p Prompt) (Result, error) {
+		q.m.mu.Lock()
+		answer := q.answer[p.Task]
+		q.m.mu.Unlock()
+		return Result{Text: "ok"}, <-answer
+	}
+	return c
+}
+
+func (q *queueModel) reply(x *modelled, err error) {
+	synctest.Wait()
+	q.answer[x.task] <- err
+	synctest.Wait()
 }
 
 // limit is what the settings say about a key.
@@ -117,8 +147,8 @@ func (q *queueModel) line(k Key) (line []*modelled) {
 }
 
 // next is who would start first from a queue, room provided.
-func (q *queueModel) next(line []*modelled) *modelled {
-	i := slices.IndexFunc(line, func(x *modelled) bool { return x.parent == "" || !q.full(Key{ParentKey, string(x.parent)}) })
+func (q *queueModel) next(line []*modelled, full map[Key]bool) *modelled {
+	i := slices.IndexFunc(line, func(x *modelled) bool { return x.parent == "" || !full[Key{ParentKey, string(x.parent)}] })
 	if i < 0 || i > 0 && line[0].passes >= 64 {
 		return nil
 	}
@@ -128,20 +158,23 @@ func (q *queueModel) next(line []*modelled) *modelled {
 // dispatch starts, again and again, the oldest of all who can.
 func (q *queueModel) dispatch() {
 	for {
-		var best *modelled
-		for _, x := range q.all {
-			fits := x.status == Pending && q.next(q.line(x.key())) == x
-			for _, k := range modelKeys {
-				fits = fits && !(x.under(k) && q.full(k))
-			}
-			if fits {
-				best = x
-				break
+		full := map[Key]bool{}
+		for _, k := range modelKeys {
+			full[k] = q.full(k)
+		}
+		fits := func(x *modelled) bool {
+			return x != nil && !slices.ContainsFunc(modelKeys, func(k Key) bool { return full[k] && x.under(k) })
+		}
+		var ready []*modelled
+		for _, k := range modelKeys {
+			if x := q.next(q.line(k), full); fits(x) {
+				ready = append(ready, x)
 			}
 		}
-		if best == nil {
+		if len(ready) == 0 {
 			return
 		}
+		best := slices.MinFunc(ready, func(a, b *modelled) int { return slices.Index(q.all, a) - slices.Index(q.all, b) })
 		if head := q.line(best.key())[0]; head != best {
 			head.passes++
 		}
@@ -164,16 +197,7 @@ func (q *queueModel) check(t *rapid.T) {
 		}
 	}
 	if !slices.Equal(q.want, q.grants) {
-		for _, x := range q.all {
-			real := -1
-			if x.task != "" {
-				real = int(q.record(x).ticket.passes)
-			} else {
-				real = int(x.holder.passes)
-			}
-			t.Logf("%s %s parent=%q agent=%s model=%s passes=%d/%d creating=%v", x.name, x.status, x.parent, x.agent, x.model, x.passes, real, x.creating)
-		}
-		t.Logf("%v", q.limits)
+		q.show(t)
 	}
 	require.Equal(t, q.want, q.grants, "who was given a lease, in order")
 	q.want, q.grants = nil, nil
@@ -209,6 +233,16 @@ func (q *queueModel) check(t *rapid.T) {
 	for k, n := range queues {
 		require.Equal(t, n, q.m.queues[k].all.n, "the queue of %s", k)
 	}
+}
+
+// show logs who holds, and who waits at the head of a queue.
+func (q *queueModel) show(t *rapid.T) {
+	for _, x := range q.all {
+		if x.status != Pending || q.line(x.key())[0] == x {
+			t.Logf("%s is %s; parent %q, agent %s, model %q, passed %d times", x.name, x.status, x.parent, x.agent, x.model, x.passes)
+		}
+	}
+	t.Logf("limits: %v", q.limits)
 }
 
 func (q *queueModel) checkLimits(t *rapid.T) {
@@ -335,11 +369,11 @@ func (q *queueModel) create(t *rapid.T) {
 	x.creating = false
 	if rapid.Bool().Draw(t, "fails") {
 		x.status = Failed
-		q.m.created(q.record(x).cur, "", context.Canceled)
+		q.reply(x, context.Canceled)
 		return
 	}
 	x.status = Running
-	q.m.created(q.record(x).cur, SessionID("ses_"+x.name), nil)
+	q.reply(x, nil)
 }
 
 // finish: a turn ends well, or a holder gives its lease back.
@@ -350,7 +384,7 @@ func (q *queueModel) finish(t *rapid.T) {
 		x.lease.Release()
 		return
 	}
-	q.m.prompted(q.record(x).cur, &Result{Text: "ok"}, nil)
+	q.reply(x, nil)
 }
 
 // stop: a live task is stopped, and keeps its lease until it is at rest.
@@ -366,13 +400,12 @@ func (q *queueModel) stop(t *rapid.T) {
 func (q *queueModel) rest(t *rapid.T) {
 	x := q.some(t, func(x *modelled) bool { return x.status == Stopping })
 	x.status = Cancelled
-	a := q.record(x).cur
-	if x.creating {
-		x.creating = false
-		q.m.created(a, "", context.Canceled)
+	if !x.creating {
+		q.reply(x, nil)
 		return
 	}
-	q.m.prompted(a, &Result{}, nil)
+	x.creating = false
+	q.reply(x, context.Canceled)
 }
 
 // setLimit sets any of the limits that can be set.
@@ -445,9 +478,9 @@ func (q *queueModel) end(t *rapid.T) {
 		case x.task == "":
 			x.lease.Release()
 		case x.creating:
-			q.m.created(q.record(x).cur, "", context.Canceled)
+			q.reply(x, context.Canceled)
 		default:
-			q.m.prompted(q.record(x).cur, &Result{Text: "ok"}, nil)
+			q.reply(x, nil)
 		}
 		switch x.status {
 		case Starting:
@@ -466,12 +499,8 @@ func (q *queueModel) end(t *rapid.T) {
 }
 
 func checkQueueModel(t *rapid.T) {
-	q := &queueModel{limits: map[Key]int{}, over: make(chan struct{})}
-	silent := &stub{
-		create: func(context.Context, CreateRequest) (SessionID, error) { <-q.over; return "", context.Canceled },
-		abort:  func(context.Context, SessionID) error { <-q.over; return nil },
-	}
-	m, err := New(silent, Config{
+	q := &queueModel{limits: map[Key]int{}, answer: map[TaskID]chan error{}, over: make(chan struct{})}
+	m, err := New(q.client(), Config{
 		Keys: KeyLimits{Default: 2}, Spawn: SpawnLimits{LivePerRoot: Off},
 		Task: TaskLimits{Start: Off}, AbortGrace: time.Hour, Logger: slog.New(q),
 	})
@@ -498,4 +527,6 @@ func checkQueueModel(t *rapid.T) {
 
 // Random pushes, departures, releases and changes of limits: who gets a lease, in
 // which order, all places, all counts and all statuses are those of the model.
-func TestQueueModel(t *testing.T) { rapid.Check(t, checkQueueModel) }
+func TestQueueModel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) { rapid.SyncTest(t, checkQueueModel) })
+}

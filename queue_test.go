@@ -322,3 +322,34 @@ func TestHeadIsPassedSoOften(t *testing.T) {
 		require.Equal(t, []string{"128", "head"}, s.now(), "who waited for it goes on when it leaves")
 	})
 }
+
+// What runs depends on what there is room for, and not on the order in which the
+// limits filled up: a head whose parent comes to its cap while it waits for
+// something else is passed like one whose parent was there before.
+func TestParentFillsUpWhileItsTaskWaits(t *testing.T) {
+	for _, lowered := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newStage()
+			keys := KeyLimits{PerParent: 1, Agents: map[string]int{"scarce": 1}}
+			if lowered {
+				keys.PerParent = 2
+			}
+			m := newManager(t, Func(s.run), Config{Keys: keys})
+			scarce := func(parent SessionID, prompt string) LaunchInput {
+				return LaunchInput{Parent: parent, Agent: "scarce", Model: "m/x", Prompt: prompt}
+			}
+			launch(t, m, scarce("o", "has the agent"))
+			launch(t, m, scarce("p", "head"))
+			launch(t, m, asks("q", "m/x", "behind"))
+			require.Equal(t, []string{"has the agent"}, s.now(), "the agent's limit lets nobody pass")
+			launch(t, m, asks("p", "m/y", "fills p up"))
+			if lowered {
+				require.Equal(t, []string{"fills p up", "has the agent"}, s.now())
+				require.NoError(t, m.SetLimit(Key{Kind: ParentKey}, 1))
+			}
+			require.Equal(t, []string{"behind", "fills p up", "has the agent"}, s.now())
+			s.end("fills p up", "has the agent")
+			require.Equal(t, []string{"behind", "head"}, s.now())
+		})
+	}
+}
