@@ -92,6 +92,7 @@ func (m *BackgroundManager) line(h Holder) (*waiter, error) {
 
 // take ends a wait: with the lease, or with everything as if there had been none.
 func (m *BackgroundManager) take(ctx context.Context, w *waiter) (*Lease, error) {
+	cause := context.Cause(ctx)
 	m.mu.Lock()
 	defer m.unlock()
 	if w.granted {
@@ -103,7 +104,7 @@ func (m *BackgroundManager) take(ctx context.Context, w *waiter) (*Lease, error)
 	delete(m.waiters, w)
 	m.unqueueLocked(&w.ticket)
 	m.dropSharesLocked(&w.ticket)
-	return nil, context.Cause(ctx)
+	return nil, cause
 }
 
 // dismissLocked sends everybody who waits in Acquire away.

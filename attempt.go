@@ -186,6 +186,7 @@ func (m *BackgroundManager) exited(a *attempt) {
 
 // created takes in what Create returned and reports whether to prompt.
 func (m *BackgroundManager) created(a *attempt, id SessionID, err error) (goOn bool) {
+	why := failure("create", err) // looks into an error of the host: not under mu
 	m.mu.Lock()
 	defer m.unlock()
 	m.freeLocked(&a.lease, shareStarts)
@@ -195,11 +196,11 @@ func (m *BackgroundManager) created(a *attempt, id SessionID, err error) (goOn b
 	case id != "" && (m.bySession[id] != nil || m.mailboxes[id] != nil):
 		// Not ours to stop: it is somebody else's.
 		a.session = ""
-		err = &SessionError{Op: "create", Session: id, Class: ClassInvalid, Err: errors.New("the id is of a session in use")}
+		why = because(SessionFailed, &SessionError{Op: "create", Session: id, Class: ClassInvalid, Err: errors.New("the id is of a session in use")})
 	case id == "" && err == nil:
-		err = &SessionError{Op: "create", Class: ClassInvalid, Err: errors.New("the client returned no session id")}
+		why = because(SessionFailed, &SessionError{Op: "create", Class: ClassInvalid, Err: errors.New("the client returned no session id")})
 	}
-	goOn = current && t.status == Starting && err == nil
+	goOn = current && t.status == Starting && why == nil
 	if goOn {
 		m.adoptLocked(a)
 		return true
@@ -210,11 +211,11 @@ func (m *BackgroundManager) created(a *attempt, id SessionID, err error) (goOn b
 		t.looseLocked().session = a.session
 	}
 	if current && t.status == Starting && a.turnOver {
-		m.endLocked(a, onFail, failure("create", err))
+		m.endLocked(a, onFail, why)
 		return false
 	}
 	if current && t.status == Starting {
-		m.stopLocked(t, failure("create", err), false)
+		m.stopLocked(t, why, false)
 	}
 	if !a.turnOver {
 		a.release = true
@@ -236,9 +237,10 @@ func (m *BackgroundManager) adoptLocked(a *attempt) {
 // prompted takes in what Prompt returned. The caller's goroutine is free then, and
 // goes on with the attempt that is returned.
 func (m *BackgroundManager) prompted(a *attempt, r *Result, err error) (next *attempt) {
+	why := failure("prompt", err)
 	m.mu.Lock()
 	defer m.unlock()
-	m.takeResultLocked(a, r, err)
+	m.takeResultLocked(a, r, why)
 	m.handOver = true
 	m.dispatchLocked()
 	m.handOver = false
@@ -246,18 +248,18 @@ func (m *BackgroundManager) prompted(a *attempt, r *Result, err error) (next *at
 	return next
 }
 
-func (m *BackgroundManager) takeResultLocked(a *attempt, r *Result, err error) {
+func (m *BackgroundManager) takeResultLocked(a *attempt, r *Result, why *Reason) {
 	a.call = returned
-	a.turnOver = err == nil
+	a.turnOver = why == nil
 	t := a.task
 	if a.current() {
-		m.keepResultLocked(a, r, err)
+		m.keepResultLocked(a, r)
 	}
 	switch {
 	case !a.current() || t.status == Stopping:
 		m.restLocked(a)
-	case err != nil:
-		m.stopLocked(t, failure("prompt", err), false)
+	case why != nil:
+		m.stopLocked(t, why, false)
 	case strings.TrimSpace(r.Text) == "" && !r.Empty:
 		m.endLocked(a, onFail, because(NoOutput, nil))
 	default:
@@ -266,10 +268,10 @@ func (m *BackgroundManager) takeResultLocked(a *attempt, r *Result, err error) {
 }
 
 // keepResultLocked puts what the turn said on the record, cut to its bound.
-func (m *BackgroundManager) keepResultLocked(a *attempt, turn *Result, err error) {
+func (m *BackgroundManager) keepResultLocked(a *attempt, turn *Result) {
 	t, r := a.task, *turn
 	r.History = nil
-	r.Partial = err != nil || t.status == Stopping
+	r.Partial = !a.turnOver || t.status == Stopping
 	r.Size = len(r.Text)
 	if r.Partial && r.Size == 0 && r.Usage == (Usage{}) {
 		return
@@ -293,7 +295,11 @@ func cut(s string, n int) string {
 
 // failure is the reason that an error of a call stands for. A session that could
 // not be made has failed; a turn whose error says nothing is of unknown outcome.
+// It is nil for no error.
 func failure(op string, err error) *Reason {
+	if err == nil {
+		return nil
+	}
 	var panicked *PanicError
 	var session *SessionError
 	switch {

@@ -72,15 +72,20 @@ func (s *stage) run(ctx context.Context, turn Turn) (Result, error) {
 func (s *stage) end(texts ...string) {
 	synctest.Wait()
 	for _, text := range texts {
-		s.mu.Lock()
-		over := s.playing[text]
-		s.mu.Unlock()
-		if over == nil {
-			panic(fmt.Sprintf("the turn %q does not run", text))
-		}
-		close(over)
+		s.let(text)
 		synctest.Wait()
 	}
+}
+
+// let has a turn complete.
+func (s *stage) let(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	over := s.playing[text]
+	if over == nil {
+		panic(fmt.Sprintf("the turn %q does not run", text))
+	}
+	close(over)
 }
 
 // now is what runs, sorted.

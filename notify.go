@@ -145,7 +145,6 @@ func (m *BackgroundManager) batchLocked(b *mailbox) (*Notification, bool) {
 	}
 	if b.batch == nil {
 		b.batch = &Notification{
-			ID:      "nt_" + uuid.NewString(),
 			Parent:  b.origin.Parent,
 			Notices: b.notices, Earlier: b.earlier,
 			Remaining: b.live, Final: b.live == 0,
@@ -183,12 +182,13 @@ func (m *BackgroundManager) deliver(b *mailbox, n *Notification) {
 	m.deliveredLocked(b, d, err)
 }
 
-// write gives a batch its text, once. A Render that panics, or has nothing to say,
+// write gives a batch its ID and its text, once. A Render that panics, or has nothing to say,
 // is replaced.
 func (m *BackgroundManager) write(n *Notification) {
 	if n.Text != "" {
 		return
 	}
+	n.ID = "nt_" + uuid.NewString()
 	if m.cfg.Mailbox.Render != nil {
 		_ = guard("render", func() error { // a panic leaves the text to us
 			n.Text = m.cfg.Mailbox.Render(n.clone())

@@ -173,7 +173,7 @@ func (m *BackgroundManager) releaseAll(sessions []SessionID) {
 	g.SetLimit(parallel)
 	for _, id := range sessions {
 		g.Go(func() error {
-			if m.releaseSession(id) == nil {
+			if m.releaseSession(m.life, id) == nil {
 				m.mu.Lock()
 				defer m.mu.Unlock()
 				delete(m.releasing, id)

@@ -2,8 +2,13 @@ package subagent
 
 import (
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"log/slog"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -19,30 +24,63 @@ var triggerWords = [numTriggers]string{
 	onFail:     "the attempt failed and left nothing running",
 	onStop:     "it is to end, whatever the child does: a cancel, a time-out, a failed call, an ancestor's end, a shutdown",
 	onStopped:  "the stopped child is at rest, or was given up after `Config.AbortGrace`",
-	onAsk:      "the turn waits for an answer (not yet fired)",
-	onAnswer:   "the answer is there (not yet fired)",
-	onRetry:    "the run goes back to a queue for another attempt (not yet fired)",
-	onResume:   "a new run begins (not yet fired)",
-	onRestore:  "found after a restart with its child out of reach (not yet fired)",
+	onAsk:      "the turn waits for an answer",
+	onAnswer:   "the answer is there",
+	onRetry:    "the run goes back to a queue for another attempt",
+	onResume:   "a new run begins",
+	onRestore:  "found after a restart with its child out of reach",
 }
 
-func stateMachineDoc() string {
+// fired are the triggers that some function of the package uses, by the names of
+// their constants.
+func fired(t *testing.T) map[string]bool {
+	t.Helper()
+	names, err := filepath.Glob("*.go")
+	require.NoError(t, err)
+	used := map[string]bool{}
+	for _, name := range names {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		require.NoError(t, err)
+		for _, d := range f.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok {
+				ast.Inspect(fn, func(n ast.Node) bool {
+					if id, ok := n.(*ast.Ident); ok {
+						used[id.Name] = true
+					}
+					return true
+				})
+			}
+		}
+	}
+	return used
+}
+
+func stateMachineDoc(fired map[string]bool) string {
 	var b strings.Builder
 	b.WriteString("# The state machine of a task\n\nGenerated from `transitions` in task.go by `go test -run TestStateMachineDoc -update .`; do not edit.\n\n")
-	b.WriteString("```mermaid\nstateDiagram-v2\n    [*] --> pending\n")
+	b.WriteString("```mermaid\nstateDiagram-v2\n    state by_reason <<choice>>\n    [*] --> pending\n")
 	for s := Pending; s < numStatuses; s++ {
 		for on := range numTriggers {
 			switch to := transitions[s][on]; to {
 			case none:
 			case byReason:
-				fmt.Fprintf(&b, "    %s --> ended: %s\n", s, triggerNames[on])
+				fmt.Fprintf(&b, "    %s --> by_reason: %s\n", s, triggerNames[on])
 			default:
 				fmt.Fprintf(&b, "    %s --> %s: %s\n", s, to, triggerNames[on])
 			}
 		}
 	}
-	b.WriteString("    state \"failed, cancelled or interrupted, by reason\" as ended\n```\n\n")
-	b.WriteString("An empty cell refuses the trigger, so that the first ending wins. \"by reason\" is the status that the reason calls for.\n\n| status |")
+	for _, s := range []Status{Failed, Cancelled, Interrupted} {
+		fmt.Fprintf(&b, "    by_reason --> %s\n", s)
+	}
+	for s := Completed; s < numStatuses; s++ {
+		fmt.Fprintf(&b, "    %s --> [*]\n", s)
+	}
+	b.WriteString("```\n\n")
+	b.WriteString("An empty cell refuses the trigger, so that the first ending wins. \"by reason\" is the status that the reason calls for, as listed under Reasons.\n\n| status |")
 	for on := range numTriggers {
 		fmt.Fprintf(&b, " %s |", triggerNames[on])
 	}
@@ -60,7 +98,11 @@ func stateMachineDoc() string {
 	}
 	b.WriteString("\n## Triggers\n\n")
 	for on := range numTriggers {
-		fmt.Fprintf(&b, "- `%s`: %s\n", triggerNames[on], triggerWords[on])
+		name, note := triggerNames[on], ""
+		if !fired["on"+strings.ToUpper(name[:1])+name[1:]] {
+			note = " (not yet fired)"
+		}
+		fmt.Fprintf(&b, "- `%s`: %s%s\n", name, triggerWords[on], note)
 	}
 	b.WriteString("\n## Reasons\n\n")
 	for _, s := range []Status{Cancelled, Interrupted, Failed} {
@@ -77,12 +119,51 @@ func stateMachineDoc() string {
 
 func TestStateMachineDoc(t *testing.T) {
 	const file = "docs/state_machine.md"
+	want := stateMachineDoc(fired(t))
 	if *update {
-		require.NoError(t, os.WriteFile(file, []byte(stateMachineDoc()), 0o644))
+		require.NoError(t, os.WriteFile(file, []byte(want), 0o644))
 	}
 	doc, err := os.ReadFile(file)
 	require.NoError(t, err)
-	require.Equal(t, stateMachineDoc(), string(doc), "go test -run TestStateMachineDoc -update .")
+	require.Equal(t, want, string(doc), "go test -run TestStateMachineDoc -update .")
+	slot := "- `slot`: " + triggerWords[onSlot]
+	require.Contains(t, want, slot+"\n", "what is used is found")
+	require.Contains(t, stateMachineDoc(nil), slot+" (not yet fired)\n")
+}
+
+// books is all that transition may change in them for one task.
+type books struct {
+	task              Task
+	reason            *Reason
+	count             [numStatuses]int
+	live, root, owner int
+	notices, lines    int
+}
+
+func (m *BackgroundManager) booksOf(t *task) books {
+	return books{
+		m.snapshotLocked(t), t.reason, m.count, m.live, t.root.live, t.owner.live, len(t.owner.notices), len(m.lines),
+	}
+}
+
+// placed is a manager whose only task is in a status, as if it had come there.
+func placed(t *testing.T, s Status) (*BackgroundManager, *task) {
+	t.Helper()
+	m, err := New(&stub{}, Config{Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	p, err := m.plan(t.Context(), work("p"))
+	require.NoError(t, err)
+	task, err := m.launchLocked(p)
+	require.NoError(t, err)
+	if s != Pending {
+		m.leaveQueueLocked(task)
+	}
+	if s.Terminal() {
+		m.live, task.root.live, task.owner.live, task.ended = 0, 0, 0, 1
+	}
+	task.status, task.reason = s, because(ByUser, nil)
+	m.count[Pending], m.count[s] = 0, 1
+	return m, task
 }
 
 // TestEveryCell fires every trigger in every status: an empty cell refuses and
@@ -90,29 +171,32 @@ func TestStateMachineDoc(t *testing.T) {
 func TestEveryCell(t *testing.T) {
 	for s := Pending; s < numStatuses; s++ {
 		for on := range numTriggers {
-			for _, code := range []ReasonCode{ByUser, Restart, Deadline} {
-				m, err := New(&stub{}, Config{})
-				require.NoError(t, err)
-				b := m.mailboxLocked(origin{Lineage: Lineage{Parent: "p"}})
-				before := because(ByUser, nil)
-				task := &task{id: "bg_x", in: work("p"), owner: b, root: &root{live: 1}, status: s, reason: before}
-				b.live, m.live, m.count[s] = 1, 1, 1
-				to := next(s, on, because(code, nil))
-				applied := m.transition(task, on, because(code, nil))
+			for _, code := range []ReasonCode{ByParent, Restart, Deadline} {
+				m, task := placed(t, s)
+				before, r := m.booksOf(task), because(code, nil)
+				to := transitions[s][on]
+				if to == byReason {
+					to = outcomes[code]
+				}
+				applied := m.transition(task, on, r)
+				after := m.booksOf(task)
 				require.Equal(t, to != none, applied, "%s on %s", s, triggerNames[on])
 				if !applied {
-					require.Equal(t, s, task.status)
-					require.Same(t, before, task.reason)
-					require.Equal(t, 1, m.count[s])
-					require.Equal(t, 1, b.live)
+					require.Equal(t, before, after, "%s on %s", s, triggerNames[on])
+					require.Same(t, before.reason, after.reason)
 					continue
 				}
 				require.Equal(t, to, task.status)
+				require.Same(t, r, task.reason)
+				require.Equal(t, before.lines+1, after.lines, "one line is logged")
 				require.Equal(t, 1, m.count[to])
-				require.Equal(t, to.Terminal(), b.live == 0, "an ending, and nothing else, settles")
-				if transitions[s][on] == byReason {
-					require.Equal(t, outcomes[code], to)
+				settled := 0
+				if to.Terminal() {
+					settled = 1
 				}
+				require.Equal(t, []int{before.live - settled, before.root - settled, before.owner - settled},
+					[]int{after.live, after.root, after.owner}, "an ending, and nothing else, settles")
+				require.Equal(t, before.notices+settled, after.notices, "an ending, and nothing else, is owed")
 			}
 		}
 	}

@@ -82,9 +82,11 @@ func (m *BackgroundManager) restLocked(a *attempt) {
 	switch {
 	case a.early && a.call == returned && !a.turnOver && !a.again:
 		m.abortAgainLocked(a)
+	case !a.current() && (a.turnOver || a.aborted):
+		m.provenLocked(a)
 	case !a.current():
-		if a.turnOver || a.aborted {
-			m.provenLocked(a)
+		if a.again && a.abortErr != nil && a.task.attempts == a.number {
+			m.markLocked(a, a.abortErr)
 		}
 	case a.turnOver, a.aborted && a.call == returned:
 		m.endStoppedLocked(a, nil)
@@ -112,12 +114,17 @@ func (m *BackgroundManager) abortAgainLocked(a *attempt) {
 func (m *BackgroundManager) endStoppedLocked(a *attempt, unstopped error) {
 	t := a.task
 	if unstopped != nil {
-		t.looseLocked().err = unstopped
-		m.unstopped[t] = struct{}{}
-		m.logLocked(slog.LevelWarn, "child not known to be stopped",
-			slog.String("task", string(t.id)), slog.String("session", string(a.session)))
+		m.markLocked(a, unstopped)
 	}
 	m.endLocked(a, onStopped, t.reason)
+}
+
+// markLocked lists a task whose child may still be running.
+func (m *BackgroundManager) markLocked(a *attempt, why error) {
+	a.task.looseLocked().err = why
+	m.unstopped[a.task] = struct{}{}
+	m.logLocked(slog.LevelWarn, "child not known to be stopped",
+		slog.String("task", string(a.task.id)), slog.String("session", string(a.session)))
 }
 
 // provenLocked clears the mark of an attempt that was given up and has come to
@@ -150,7 +157,7 @@ func (a *attempt) dueLocked(m *BackgroundManager, _ time.Time) {
 
 // releaseLate gives up a session that came too late to be used.
 func (m *BackgroundManager) releaseLate(a *attempt, session SessionID) {
-	err := m.releaseSession(session)
+	err := m.releaseSession(context.Background(), session) // also after Close
 	m.mu.Lock()
 	defer m.unlock()
 	if err != nil {
@@ -160,8 +167,8 @@ func (m *BackgroundManager) releaseLate(a *attempt, session SessionID) {
 }
 
 // releaseSession has the client give up a session that nobody will prompt.
-func (m *BackgroundManager) releaseSession(id SessionID) error {
-	ctx, cancel := context.WithTimeout(m.life, m.cfg.AbortGrace)
+func (m *BackgroundManager) releaseSession(ctx context.Context, id SessionID) error {
+	ctx, cancel := context.WithTimeout(ctx, m.cfg.AbortGrace)
 	defer cancel()
 	return m.caps.release(ctx, id)
 }

@@ -20,12 +20,11 @@ var table = []mutant{
 
 	// Queues and dispatch.
 	{"room wakes nobody", "concurrency.go", "		m.freed = append(m.freed, s)\n", ""},
-	{"a parked lane is not woken", "concurrency.go", "		m.freshenLocked(l.queue)\n", ""},
+	{"a parked lane is not woken", "concurrency.go", "			m.freshenLocked(l.queue)\n", ""},
 	{"a removal wakes nobody", "concurrency.go", "	q.remove(t)\n	m.freshenLocked(q)\n", "	q.remove(t)\n"},
 	{"the youngest queue goes first", "queue.go", "return q.age < o.age }", "return q.age > o.age }"},
 	{"the youngest lane goes first", "queue.go", "return l.head.before(o.head) }", "return o.head.before(l.head) }"},
 	{"a head is passed for ever", "concurrency.go", "head.passes >= maxPasses", "head.passes >= 1<<30"},
-	{"a passed head lends its age", "concurrency.go", "		t.spot.lane.park()\n		m.freshenLocked(q)\n", "		t.spot.lane.park()\n		m.tryLocked(q)\n"},
 	{"Acquire takes a start", "concurrency.go", "; creates {", "; creates || true {"},
 	{"a cancelled task stays queued", "concurrency.go", "	m.unqueueLocked(&t.ticket)\n	m.dropSharesLocked(&t.ticket)\n}\n\n// unqueueLocked", "}\n\n// unqueueLocked"},
 	{"an empty queue stays", "concurrency.go", "	if q.all.n == 0 {\n		delete(m.queues, q.key)\n	}\n", ""},
@@ -33,7 +32,7 @@ var table = []mutant{
 	{"a raised limit starts nobody", "stats.go", "		s.limit = m.cfg.Keys.limitOf(s.key)\n		m.roomLocked(s)\n	}\n	for _, s := range []*semaphore{&m.global, &m.starts} {", "		s.limit = m.cfg.Keys.limitOf(s.key)\n	}\n	for _, s := range []*semaphore{&m.global, &m.starts} {"},
 	{"queues are not parted at run time", "stats.go", "			m.splitLocked(unlimited != Off)\n", ""},
 	{"a queue wait has no end", "launch.go", "	if t.limits.QueueWait != Off {", "	if false {"},
-	{"Acquire given up stays in line", "acquire.go", "	delete(m.waiters, w)\n	m.unqueueLocked(&w.ticket)\n	m.dropSharesLocked(&w.ticket)\n	return nil, context.Cause(ctx)", "	return nil, context.Cause(ctx)"},
+	{"Acquire given up stays in line", "acquire.go", "	delete(m.waiters, w)\n	m.unqueueLocked(&w.ticket)\n	m.dropSharesLocked(&w.ticket)\n	return nil, cause", "	return nil, cause"},
 
 	// The table and endings.
 	{"endings are not final", "task.go", "	Completed:   {onResume: Pending},", "	Completed:   {onResume: Pending, onStop: byReason},"},
@@ -50,11 +49,11 @@ var table = []mutant{
 	{"the context ends before the abort", "stop.go", "	a.aborting = true\n", "	a.aborting = true\n	a.cancel(nil)\n"},
 	{"a late session is not aborted", "attempt.go", "		a.release = true\n		m.abortLocked(a)\n", "		a.release = true\n"},
 	{"a late session is not released", "attempt.go", "		a.release = true\n", ""},
-	{"a session of another is aborted", "attempt.go", "		a.session = \"\"\n		err = &SessionError", "		err = &SessionError"},
+	{"a session of another is aborted", "attempt.go", "		a.session = \"\"\n		why = because", "		why = because"},
 	{"the grace has no end", "stop.go", "	m.armLocked(&a.deadline, time.Now().Add(m.cfg.AbortGrace))\n", ""},
 	{"the start has no end", "attempt.go", "		m.armLocked(&a.deadline, now.Add(t.limits.Start))\n", ""},
 	{"a started child is timed out", "attempt.go", "	m.disarmLocked(&a.deadline)\n	m.transition(a.task, onPrompted, nil)", "	m.transition(a.task, onPrompted, nil)"},
-	{"nobody is marked unstopped", "stop.go", "		t.looseLocked().err = unstopped\n		m.unstopped[t] = struct{}{}\n", ""},
+	{"nobody is marked unstopped", "stop.go", "	a.task.looseLocked().err = why\n	m.unstopped[a.task] = struct{}{}\n", ""},
 	{"the mark stays", "stop.go", "	t.loose.err = nil\n	delete(m.unstopped, t)\n", ""},
 	{"a failed abort is taken for rest", "stop.go", "		m.endStoppedLocked(a, a.abortErr)\n", "		m.endStoppedLocked(a, nil)\n"},
 	{"a left child is cut off", "attempt.go", "	if !a.left {\n		a.cancel(nil)\n	}\n", "	a.cancel(nil)\n"},

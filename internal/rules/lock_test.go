@@ -3,212 +3,316 @@ package rules
 import (
 	"go/ast"
 	"go/token"
+	"go/types"
 	"strings"
-	"testing"
-
-	"github.com/stretchr/testify/require"
 )
 
-// held tells the functions that run with mu held by contract.
-func held(name string) bool {
-	_, method, ok := strings.Cut(name, ".")
-	if !ok {
-		method = name
-	}
-	return strings.HasSuffix(method, "Locked") || method == "transition"
+// What follows runs through every function of a package, statement by statement,
+// and knows at each whether mu is held. lock_calls_test.go says what may be called
+// then, lock_rules_test.go has the rules and the code that breaks them.
+
+// byContract tells the functions that are called with mu held.
+func byContract(name string) bool {
+	return strings.HasSuffix(name, "Locked") || name == "transition" || name == "unlock"
 }
 
-// span is a stretch of a function that runs under mu.
-type span struct{ from, to token.Pos }
+// state is what is known at one point of a function.
+type state struct {
+	held     bool // mu is held
+	maybe    bool // or not: it was taken in a branch, to be released by a deferred call
+	deferred bool // a deferred call will release it
+	over     bool // nothing comes past this point
+}
 
-// lockedSpans are the parts of a function in which it holds mu: all of it by
-// contract, or from a Lock to the Unlock after it, or to the end where that is
-// deferred. An Unlock before a return in a branch does not end the stretch.
-func lockedSpans(fn function) (spans []span) {
-	if held(fn.name) {
-		return []span{{fn.Body.Pos(), fn.Body.End()}}
+// walk goes through the functions of one package.
+type walk struct {
+	*source
+	contract func(name string) bool
+	decls    map[*types.Func]*ast.FuncDecl
+	entered  map[*types.Func]bool // called with mu held though their name does not say so
+	path     string               // how the walk came here
+	entry    bool                 // mu was held where the function, or the literal, began
+	free     bool                 // the function is the one that releases its caller's mu
+	breakTo  bool                 // mu was held where the innermost loop, switch or select began
+	loopTo   bool                 // mu was held where the innermost loop began
+	found    []string
+}
+
+// lockBreaks finds everything that may not happen: under mu, because it is not
+// plain data; without mu, because it needs it.
+func lockBreaks(s *source, contract func(string) bool) []string {
+	w := &walk{source: s, contract: contract, decls: map[*types.Func]*ast.FuncDecl{}, entered: map[*types.Func]bool{}}
+	for _, fn := range s.functions() {
+		w.decls[s.info.Defs[fn.Name].(*types.Func)] = fn.FuncDecl
 	}
-	ast.Inspect(fn.Body, func(n ast.Node) bool {
-		block, ok := n.(*ast.BlockStmt)
-		if !ok {
-			return true
-		}
-		for i, stmt := range block.List {
-			if !isCall(stmt, "mu.Lock") {
-				continue
+	for _, fn := range s.functions() {
+		w.function(fn.FuncDecl, contract(fn.Name.Name), funcName(fn.FuncDecl))
+	}
+	for _, f := range s.files {
+		for _, d := range f.Decls {
+			if g, ok := d.(*ast.GenDecl); ok {
+				w.path = "a declaration"
+				w.expr(g, &state{})
 			}
-			to := block.End()
-			for _, after := range block.List[i+1:] {
-				if isCall(after, "mu.Unlock") || isCall(after, ".unlock") {
-					to = after.Pos()
-					break
-				}
-			}
-			spans = append(spans, span{stmt.End(), to})
 		}
-		return true
+	}
+	return w.found
+}
+
+func (w *walk) report(n ast.Node, what string) {
+	w.found = append(w.found, w.at(n)+" "+what+", in "+w.path)
+}
+
+// function walks a declared function, as it runs with mu held or without.
+func (w *walk) function(fn *ast.FuncDecl, held bool, path string) {
+	outer := *w
+	w.path, w.entry, w.free = path, held, fn.Name.Name == "unlock"
+	w.body(fn.Body, held)
+	w.path, w.entry, w.free = outer.path, outer.entry, outer.free
+}
+
+// literal walks a function literal, as it runs with mu held or without.
+func (w *walk) literal(lit *ast.FuncLit, held bool) {
+	outer := *w
+	w.entry, w.free = held, false
+	w.body(lit.Body, held)
+	w.entry, w.free = outer.entry, outer.free
+}
+
+func (w *walk) body(b *ast.BlockStmt, held bool) {
+	if st := w.block(b.List, state{held: held}); !st.over {
+		w.leave(b, st)
+	}
+}
+
+// leave checks that a function ends with mu as it began.
+func (w *walk) leave(n ast.Node, st state) {
+	switch {
+	case w.free:
+	case w.entry && (!st.held || st.deferred):
+		w.report(n, "gives back a lock that is its caller's")
+	case !w.entry && st.held && !st.deferred:
+		w.report(n, "returns with mu held")
+	}
+}
+
+func (w *walk) block(list []ast.Stmt, st state) state {
+	for _, s := range list {
+		st = w.stmt(s, st)
+	}
+	return st
+}
+
+// merge joins two ways that lead to the same point.
+func (w *walk) merge(n ast.Node, a, b state) state {
+	switch {
+	case a.over:
+		return b
+	case b.over:
+		return a
+	case a.held != b.held && (a.held && !a.deferred || b.held && !b.deferred):
+		w.report(n, "holds mu after one branch and not after another")
+	}
+	return state{
+		held: a.held || b.held, maybe: a.maybe || b.maybe || a.held != b.held,
+		deferred: a.deferred || b.deferred,
+	}
+}
+
+func (w *walk) stmt(s ast.Stmt, st state) state {
+	switch s := s.(type) {
+	case nil:
+	case *ast.BlockStmt:
+		return w.block(s.List, st)
+	case *ast.LabeledStmt:
+		return w.stmt(s.Stmt, st)
+	case *ast.ReturnStmt:
+		w.expr(s, &st)
+		w.leave(s, st)
+		st.over = true
+	case *ast.BranchStmt:
+		if s.Tok == token.BREAK && s.Label == nil && st.held != w.breakTo || s.Tok != token.BREAK && st.held != w.loopTo {
+			w.report(s, "jumps to where mu is "+map[bool]string{true: "not ", false: ""}[st.held]+"held")
+		}
+		st.over = true
+	case *ast.DeferStmt:
+		return w.deferStmt(s, st)
+	case *ast.GoStmt:
+		w.arguments(s.Call, &st, true)
+	case *ast.SendStmt:
+		w.expr(s.Chan, &st)
+		w.expr(s.Value, &st)
+		if st.held {
+			w.report(s, "sends on a channel")
+		}
+	case *ast.IfStmt:
+		st = w.stmt(s.Init, st)
+		w.expr(s.Cond, &st)
+		return w.merge(s, w.stmt(s.Body, st), w.stmt(s.Else, st))
+	case *ast.ForStmt:
+		st = w.stmt(s.Init, st)
+		w.expr(s.Cond, &st)
+		return w.loop(s, s.Body, s.Post, st)
+	case *ast.RangeStmt:
+		w.expr(s.X, &st)
+		if _, ok := w.info.TypeOf(s.X).Underlying().(*types.Chan); ok && st.held {
+			w.report(s, "receives from a channel")
+		}
+		return w.loop(s, s.Body, nil, st)
+	case *ast.SwitchStmt:
+		st = w.stmt(s.Init, st)
+		w.expr(s.Tag, &st)
+		return w.clauses(s, s.Body, st)
+	case *ast.TypeSwitchStmt:
+		return w.clauses(s, s.Body, w.stmt(s.Assign, w.stmt(s.Init, st)))
+	case *ast.SelectStmt:
+		return w.selectStmt(s, st)
+	default:
+		w.expr(s, &st)
+	}
+	return st
+}
+
+// loop: a turn ends with mu as it began. What is deferred in it runs only when the
+// function ends.
+func (w *walk) loop(n ast.Node, body *ast.BlockStmt, post ast.Stmt, st state) state {
+	outer := *w
+	w.breakTo, w.loopTo = st.held, st.held
+	end := w.stmt(post, w.stmt(body, st))
+	w.breakTo, w.loopTo = outer.breakTo, outer.loopTo
+	if !end.over && end.held != st.held {
+		w.report(n, "ends a turn of a loop with mu otherwise than it began")
+	}
+	return st
+}
+
+// clauses are the ways through a switch.
+func (w *walk) clauses(n ast.Node, body *ast.BlockStmt, st state) state {
+	outer := w.breakTo
+	w.breakTo = st.held
+	defer func() { w.breakTo = outer }()
+	way, complete := state{over: true}, false
+	for _, c := range body.List {
+		c := c.(*ast.CaseClause)
+		complete = complete || c.List == nil
+		for _, e := range c.List {
+			w.expr(e, &st)
+		}
+		way = w.merge(n, way, w.block(c.Body, st))
+	}
+	if !complete || way.over && breaks(body) {
+		way = w.merge(n, way, st)
+	}
+	return way
+}
+
+// breaks tells a switch or select that can be left by a break.
+func breaks(body *ast.BlockStmt) (found bool) {
+	ast.Inspect(body, func(n ast.Node) bool {
+		b, ok := n.(*ast.BranchStmt)
+		found = found || ok && b.Tok == token.BREAK
+		return !found
 	})
-	return spans
+	return found
 }
 
-func isCall(s ast.Stmt, suffix string) bool {
-	e, ok := s.(*ast.ExprStmt)
-	if !ok {
-		return false
+// selectStmt: with a default it can't block.
+func (w *walk) selectStmt(s *ast.SelectStmt, st state) state {
+	outer := w.breakTo
+	w.breakTo = st.held
+	defer func() { w.breakTo = outer }()
+	way, blocks := state{over: true}, true
+	for _, c := range s.Body.List {
+		blocks = blocks && c.(*ast.CommClause).Comm != nil
 	}
-	call, ok := e.X.(*ast.CallExpr)
-	return ok && strings.HasSuffix(text(call.Fun), suffix)
-}
-
-func inside(spans []span, n ast.Node) bool {
-	for _, s := range spans {
-		if n.Pos() >= s.from && n.End() <= s.to {
-			return true
-		}
+	if blocks && st.held {
+		w.report(s, "waits in a select")
 	}
-	return false
-}
-
-// foreign are calls that leave the books: the host's code, logging, waiting.
-func foreign(call string) bool {
-	for _, part := range []string{
-		"m.client.", ".notifier.", ".lineage.", ".releaser.", "caps.parentOf", "caps.release", "cfg.Admit", "Mailbox.Render",
-		"Mailbox.render", ".LogAttrs", "time.Sleep", ".Wait", "guard", "m.write", ".write",
-	} {
-		if strings.Contains(call, part) {
-			return !strings.HasSuffix(call, ".waiting") && call != "w.write"
-		}
+	for _, c := range s.Body.List {
+		c := c.(*ast.CommClause)
+		way = w.merge(s, way, w.block(c.Body, w.comm(c.Comm, st)))
 	}
-	return false
+	if way.over && breaks(s.Body) {
+		return st
+	}
+	return way
 }
 
-// underLock walks what runs with mu held in a function, leaving out function
-// literals that run later, in goroutines.
-func underLock(fn function, visit func(ast.Node)) {
-	spans := lockedSpans(fn)
-	if len(spans) == 0 {
+// comm walks the parts of a communication; that it is one is judged by its select.
+func (w *walk) comm(s ast.Stmt, st state) state {
+	switch s := s.(type) {
+	case *ast.SendStmt:
+		w.expr(s.Chan, &st)
+		w.expr(s.Value, &st)
+	case *ast.ExprStmt:
+		w.expr(ast.Unparen(s.X).(*ast.UnaryExpr).X, &st)
+	case *ast.AssignStmt:
+		w.expr(ast.Unparen(s.Rhs[0]).(*ast.UnaryExpr).X, &st)
+	}
+	return st
+}
+
+// deferStmt: what is deferred after the release of mu runs before it.
+func (w *walk) deferStmt(s *ast.DeferStmt, st state) state {
+	if w.releasesMu(s.Call) {
+		st.deferred = true
+		return st
+	}
+	w.arguments(s.Call, &st, false)
+	end := state{held: w.entry || st.deferred}
+	if lit, ok := ast.Unparen(s.Call.Fun).(*ast.FuncLit); ok {
+		w.literal(lit, end.held)
+		return st
+	}
+	w.judge(s.Call, &end)
+	return st
+}
+
+// expr walks whatever a node evaluates, calls included.
+func (w *walk) expr(n ast.Node, st *state) {
+	if n == nil || n == ast.Expr(nil) {
 		return
 	}
-	ast.Inspect(fn.Body, func(n ast.Node) bool {
-		if call, ok := n.(*ast.CallExpr); ok && strings.HasSuffix(text(call.Fun), "goLocked") {
-			return false
-		}
+	ast.Inspect(n, func(n ast.Node) bool {
 		switch n := n.(type) {
-		case *ast.GoStmt, *ast.DeferStmt:
-			return false
-		case *ast.FuncLit:
-			return false
-		case *ast.SelectStmt:
-			for _, c := range n.Body.List {
-				if c.(*ast.CommClause).Comm == nil {
-					return false // it has a default: it can't block
-				}
+		case *ast.CallExpr:
+			if lit, ok := ast.Unparen(n.Fun).(*ast.FuncLit); ok {
+				w.arguments(n, st, false)
+				w.literal(lit, st.held)
+				return false
 			}
-		}
-		if n != nil && inside(spans, n) {
-			visit(n)
+			w.arguments(n, st, w.later(n))
+			w.judge(n, st)
+			return false
+		case *ast.FuncLit: // kept for later
+			w.literal(n, w.ours(w.info.TypeOf(n)))
+			return false
+		case *ast.UnaryExpr:
+			if n.Op == token.ARROW && st.held {
+				w.report(n, "receives from a channel")
+			}
+		case *ast.Ident:
+			if fn, ok := w.info.Uses[n].(*types.Func); ok && fn.Pkg() == w.pkg && w.contract(fn.Name()) {
+				w.report(n, "hands on "+fn.Name()+", which needs mu")
+			}
 		}
 		return true
 	})
 }
 
-// lockBreaks finds what may not happen under mu, through calls within the package.
-func lockBreaks(s *source) (found []string) {
-	byName := map[string][]function{}
-	for _, fn := range s.functions() {
-		byName[fn.Name.Name] = append(byName[fn.Name.Name], fn)
+// arguments walks what is evaluated before a call. Literals among them run within
+// the call, or later, without mu.
+func (w *walk) arguments(call *ast.CallExpr, st *state, later bool) {
+	if sel, ok := ast.Unparen(call.Fun).(*ast.SelectorExpr); ok {
+		w.expr(sel.X, st)
+	} else if lit, ok := ast.Unparen(call.Fun).(*ast.FuncLit); ok && later {
+		w.literal(lit, false)
 	}
-	seen := map[*ast.FuncDecl]bool{}
-	var enter func(fn function, path string)
-	check := func(fn function, path string, n ast.Node) {
-		switch n := n.(type) {
-		case *ast.SendStmt:
-			found = append(found, s.at(n)+" sends on a channel, via "+path)
-		case *ast.UnaryExpr:
-			if n.Op == token.ARROW {
-				found = append(found, s.at(n)+" receives from a channel, via "+path)
-			}
-		case *ast.CallExpr:
-			name := text(n.Fun)
-			if foreign(name) {
-				found = append(found, s.at(n)+" calls "+name+", via "+path)
-			}
-			if i := strings.LastIndex(name, "."); i >= 0 && strings.HasPrefix(name, "mu.") || strings.HasSuffix(name, "mu.Lock") {
-				found = append(found, s.at(n)+" locks again, via "+path)
-				_ = i
-			}
-			callee := name[strings.LastIndex(name, ".")+1:]
-			for _, next := range byName[callee] {
-				if len(byName[callee]) == 1 || held(next.name) {
-					enter(next, path+" > "+next.name)
-				}
-			}
+	for _, arg := range call.Args {
+		if lit, ok := ast.Unparen(arg).(*ast.FuncLit); ok {
+			w.literal(lit, st.held && !later)
+		} else {
+			w.expr(arg, st)
 		}
 	}
-	enter = func(fn function, path string) {
-		if seen[fn.FuncDecl] {
-			return
-		}
-		seen[fn.FuncDecl] = true
-		whole := function{fn.FuncDecl, fn.name + "Locked"} // called under mu, it runs under mu
-		underLock(whole, func(n ast.Node) { check(fn, path, n) })
-	}
-	for _, fn := range s.functions() {
-		if fn.Recv != nil && strings.Contains(fn.name, "funcClient") {
-			continue // a client of its own, with its own lock
-		}
-		underLock(fn, func(n ast.Node) { check(fn, fn.name, n) })
-	}
-	return found
-}
-
-// Under mu there is only plain data: what waits there holds everybody up, and
-// code of the host that calls back would never return.
-func TestOnlyPlainDataUnderTheLock(t *testing.T) {
-	none(t, "only plain data under the lock", lockBreaks(parseDir(t, root)))
-	for _, bad := range []string{
-		`func (m *M) f() { m.mu.Lock(); m.client.Abort(); m.mu.Unlock() }`,
-		`func (m *M) f() { m.mu.Lock(); defer m.unlock(); m.g() }; func (m *M) g() { m.log.LogAttrs() }`,
-		`func (m *M) fLocked() { c <- 1 }`,
-		`func (m *M) fLocked() { <-c }`,
-		`func (m *M) fLocked() { m.mu.Lock() }`,
-		`func (m *M) fLocked() { select { case c <- 1: } }`,
-	} {
-		require.NotEmpty(t, lockBreaks(parseText(t, bad)), bad)
-	}
-	for _, good := range []string{
-		`func (m *M) f() { m.mu.Lock(); x++; m.mu.Unlock(); m.client.Abort() }`,
-		`func (m *M) fLocked() { select { case c <- 1: default: } }`,
-		`func (m *M) fLocked() { m.goLocked(func() { m.client.Abort() }) }`,
-	} {
-		require.Empty(t, lockBreaks(parseText(t, good)), good)
-	}
-}
-
-// bareCalls are calls of functions that need mu from where it is not held.
-func bareCalls(s *source) (found []string) {
-	for _, fn := range s.functions() {
-		spans := lockedSpans(fn)
-		ast.Inspect(fn.Body, func(n ast.Node) bool {
-			call, ok := n.(*ast.CallExpr)
-			if !ok {
-				return true
-			}
-			name := text(call.Fun)
-			callee := name[strings.LastIndex(name, ".")+1:]
-			if held(callee) && !inside(spans, call) && fn.Name.Name != "unlock" {
-				found = append(found, s.at(call)+" calls "+name+" in "+fn.name)
-			}
-			return true
-		})
-	}
-	return found
-}
-
-// What is called Locked needs mu, and is called with it.
-func TestLockedFunctionsAreCalledUnderTheLock(t *testing.T) {
-	none(t, "call it with mu held", bareCalls(parseDir(t, root)))
-	require.NotEmpty(t, bareCalls(parseText(t, `func (m *M) f() { m.gLocked() }`)))
-	require.NotEmpty(t, bareCalls(parseText(t, `func (m *M) f() { m.mu.Lock(); m.mu.Unlock(); m.gLocked() }`)))
-	require.Empty(t, bareCalls(parseText(t, `func (m *M) f() { m.mu.Lock(); m.gLocked(); m.mu.Unlock() }`)))
 }

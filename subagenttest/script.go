@@ -1,0 +1,70 @@
+package subagenttest
+
+import (
+	"time"
+
+	"github.com/seed-48fd9ae4/subagent"
+)
+
+// Op names a call of the client.
+type Op string
+
+// The calls that a script decides about.
+const (
+	OpCreate  Op = "create"
+	OpPrompt  Op = "prompt"
+	OpAbort   Op = "abort"
+	OpRelease Op = "release"
+)
+
+// Call is one call, as a script sees it.
+type Call struct {
+	Op      Op
+	Task    subagent.TaskID
+	Attempt int
+	Session subagent.SessionID // "" for a Create
+	N       int                // calls of this Op for this task before it
+	Create  subagent.CreateRequest
+	Prompt  subagent.Prompt
+	At      time.Time
+}
+
+// Action is what the fake does with a call. The zero Action succeeds at once: a
+// Create makes a session, a Prompt answers "ok", an Abort stops the turn.
+type Action struct {
+	// Delay passes before the answer. The end of the context cuts it short, and
+	// for a Prompt an Abort, unless the call is Deaf.
+	Delay time.Duration
+	// Hang keeps the call until then, without a bound of its own.
+	Hang bool
+	// Deaf ignores the context and, for a Prompt, the Abort: the turn goes on.
+	// Client.Let ends it.
+	Deaf  bool
+	Err   error // returned after the delay
+	Panic any   // panicked with after the delay
+
+	Text   string           // of a Prompt's result; "" is "ok"
+	Empty  bool             // no text, and Result.Empty
+	Blank  bool             // no text, and no Result.Empty
+	Result *subagent.Result // the whole result, instead of those three
+	Orphan bool             // Prompt returns Err and the turn goes on until it is aborted
+
+	Made bool               // Create returns the session it made beside Err
+	Lost bool               // Create makes a session and returns only Err
+	NoID bool               // Create returns "" and nil
+	ID   subagent.SessionID // Create returns this id
+}
+
+// SessionState is what the fake knows about one session.
+type SessionState struct {
+	ID       subagent.SessionID
+	Task     subagent.TaskID
+	Attempt  int
+	Running  bool // a turn goes on in the host
+	Deaf     bool // and can't be stopped
+	Prompts  int
+	Aborts   int // Aborts that succeeded
+	Refused  int // Aborts that did not
+	Released bool
+	Lost     bool // made, but nobody was told its id
+}
