@@ -45,7 +45,7 @@ var table = []mutant{
 	{"a partial result is lost", "stop.go", "	case a.aborted:\n		m.armLocked(&a.deadline, time.Now().Add(settleWait))\n", "	case a.aborted:\n		m.endStoppedLocked(a, nil)\n"},
 
 	// Children.
-	{"a stop does not abort", "stop.go", "	a.aborting = true\n	m.goLocked(func() { m.abort(a, a.session) })\n", "	a.aborted = true\n"},
+	{"a stop does not abort", "stop.go", "	m.goLocked(func() { m.abort(a, session) })\n", "	_ = session\n	a.aborting, a.aborted = false, true\n"},
 	{"the context ends before the abort", "stop.go", "	a.aborting = true\n", "	a.aborting = true\n	a.cancel(nil)\n"},
 	{"a late session is not aborted", "attempt.go", "		a.release = true\n		m.abortLocked(a)\n", "		a.release = true\n"},
 	{"a late session is not released", "attempt.go", "		a.release = true\n", ""},
