@@ -50,7 +50,7 @@ var table = []mutant{
 	{"a late session is not aborted", "attempt.go", "		a.release = true\n		m.abortLocked(a)\n", "		a.release = true\n"},
 	{"a late session is not released", "attempt.go", "		a.release = true\n", ""},
 	{"a session of another is aborted", "attempt.go", "		a.session = \"\"\n		why = because", "		why = because"},
-	{"the grace has no end", "stop.go", "	m.armLocked(&a.deadline, time.Now().Add(m.cfg.AbortGrace))\n", ""},
+	{"the grace has no end", "stop.go", "	m.armLocked(&a.deadline, a.giveUp)\n	if a.session", "	if a.session"},
 	{"the start has no end", "attempt.go", "		m.armLocked(&a.deadline, now.Add(t.limits.Start))\n", ""},
 	{"a started child is timed out", "attempt.go", "	m.disarmLocked(&a.deadline)\n	m.transition(a.task, onPrompted, nil)", "	m.transition(a.task, onPrompted, nil)"},
 	{"nobody is marked unstopped", "stop.go", "	a.task.looseLocked().err = why\n	m.unstopped[a.task] = struct{}{}\n", ""},
