@@ -340,3 +340,20 @@ func TestBlockedByAncestors(t *testing.T) {
 		require.Empty(t, get(t, m, c.ID).BlockedBy)
 	})
 }
+
+// Ancestors that hold a part of what a child waits for do not block it for good:
+// somebody else will give a place back.
+func TestBlockedByAncestorsOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage()
+		m := newManager(t, Func(s.run), Config{Keys: KeyLimits{Default: 2}})
+		a := launch(t, m, asks("p", "m/x", "a"))
+		launch(t, m, asks("q", "m/x", "stranger"))
+		synctest.Wait()
+		child := launch(t, m, asks(get(t, m, a.ID).Session, "m/x", "child"))
+		require.Equal(t, Pending, child.Status)
+		require.Empty(t, child.BlockedBy)
+		s.end("stranger")
+		require.Equal(t, []string{"a", "child"}, s.now())
+	})
+}

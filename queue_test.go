@@ -261,9 +261,9 @@ func TestQueueTimeoutEndsWithTheStart(t *testing.T) {
 		b := launch(t, m, asks("p", "", "b"))
 		pass(time.Minute - 1)
 		s.end("a")
+		require.Zero(t, m.deadlines.Len())
 		pass(time.Hour)
 		require.Equal(t, Running, get(t, m, b.ID).Status)
-		require.Zero(t, m.deadlines.Len())
 	})
 }
 

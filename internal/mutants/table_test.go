@@ -59,8 +59,10 @@ var table = []mutant{
 	{"a left child is cut off", "attempt.go", "	if !a.left {\n		a.cancel(nil)\n	}\n", "	a.cancel(nil)\n"},
 
 	// Trees.
+	{"a completed task shields its children", "cancel.go", "				m.cascadeLocked(child) // it", "				// it"},
+	{"an early abort is believed", "stop.go", "a.early && a.call == returned && !a.turnOver && !a.again", "false"},
 	{"descendants go on", "task.go", "		m.cascadeLocked(t)\n", ""},
-	{"a stopped parent may launch", "limits.go", "o.under != nil && o.under.refusesChildren()", "false"},
+	{"a stopped parent may launch", "limits.go", "if above.refusesChildren() {", "if false {"},
 	{"places are not given back", "task.go", "	t.root.live--\n", ""},
 	{"a reservation counts twice", "lineage.go", "	r.once.Do(func() {", "	func(f func()) { f() }(func() {"},
 	{"live descendants are not limited", "limits.go", "live, live >= m.cfg.Spawn.LivePerRoot", "live, false"},
