@@ -87,7 +87,7 @@ var table = []mutant{
 	// The end.
 	{"pending tasks start during shutdown", "shutdown.go", "		if t.status == Pending {\n", "		if false {\n"},
 	{"Close leaves children", "shutdown.go", "		m.stopAll()\n", ""},
-	{"a closed manager launches", "limits.go", "	if m.phase != admitting {\n		return ErrClosed\n	}\n	if o.under", "	if o.under"},
+	{"a closed manager launches", "limits.go", "	if m.phase != admitting {\n		return ErrClosed\n	}\n	for above", "	for above"},
 	{"who waits in Acquire is forgotten", "shutdown.go", "	m.dismissLocked()\n", ""},
 	{"nothing is flushed", "shutdown.go", "			m.sendLocked(b)\n", ""},
 	{"sessions are not given up", "shutdown.go", "	m.goLocked(func() { m.releaseAll(sessions) })\n", ""},
