@@ -14,7 +14,6 @@ type store struct {
 	byID      map[string]*record
 	bySession map[string]*record
 	parents   map[string]*batch
-	sessions  int
 	ended     int
 	notified  int
 	done      chan struct{} // closed when all have ended
@@ -26,7 +25,7 @@ type record struct {
 	id, parent, session, key, prompt, text string
 	status                                 int
 	queued, started, ended                 time.Time
-	pad                                    [16]byte
+	_                                      [16]byte
 }
 
 type batch struct{ live, ended int }
