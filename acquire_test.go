@@ -325,6 +325,23 @@ func TestAcquireResolvesNames(t *testing.T) {
 	})
 }
 
+// A holder creates no session: the cap on starts is nothing to it.
+func TestAcquireNeedsNoStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, &stub{create: func(ctx context.Context, _ CreateRequest) (SessionID, error) {
+			<-ctx.Done()
+			return "", ctx.Err()
+		}}, Config{Keys: KeyLimits{Starts: 1}})
+		launch(t, m, work("p"))
+		require.Equal(t, Pending, launch(t, m, asks("p", "m/x", "x")).Status)
+		now, cancel := context.WithTimeout(t.Context(), time.Nanosecond)
+		defer cancel()
+		l, err := m.Acquire(now, Holder{Agent: "worker", Model: "m/y"})
+		require.NoError(t, err)
+		l.Release()
+	})
+}
+
 // held is what is held by key, as Stats tells it.
 func held(m *BackgroundManager) map[Key]int {
 	h := map[Key]int{}

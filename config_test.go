@@ -3,6 +3,7 @@ package subagent
 import (
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -164,4 +165,21 @@ func TestTaskLimitsOver(t *testing.T) {
 	require.Equal(t, base, (&TaskLimits{}).over(base))
 	require.Equal(t, TaskLimits{QueueWait: Off, Start: 2, ResultBytes: 3}, (&TaskLimits{QueueWait: Off}).over(base))
 	require.Equal(t, TaskLimits{QueueWait: 1, Start: 7, ResultBytes: Off}, (&TaskLimits{Start: 7, ResultBytes: Off}).over(base))
+}
+
+// Off is no bound, and not a bound of nought: a batch without one is gathered for
+// as long as its children keep ending.
+func TestGatherMaxOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		box := &inbox{}
+		m := newManager(t, Func(echo), Config{Notifier: box, Mailbox: MailboxPolicy{Gather: time.Second, GatherMax: Off}})
+		for range 10 {
+			launch(t, m, work("p"))
+			time.Sleep(time.Second / 2)
+		}
+		require.Empty(t, box.all())
+		pass(time.Second / 2)
+		require.Len(t, box.all(), 1)
+		require.Len(t, box.all()[0].Notices, 10)
+	})
 }

@@ -116,8 +116,8 @@ func (m *BackgroundManager) postLocked(b *mailbox, now time.Time) {
 		return
 	}
 	at := now.Add(max(m.cfg.Mailbox.Gather, 0))
-	if last := b.first.Add(max(m.cfg.Mailbox.GatherMax, 0)); last.Before(at) {
-		at = last
+	if most := m.cfg.Mailbox.GatherMax; most != Off && b.first.Add(most).Before(at) {
+		at = b.first.Add(most)
 	}
 	m.armLocked(&b.deadline, at)
 }
