@@ -104,8 +104,8 @@ func kill(dir string, m mutant) (by string, err error) {
 		name string
 		args []string
 	}{
-		{"the storm", []string{"-test.run=^TestStorm$", "-storm.seeds=600"}},
-		{"the tests", []string{"-test.skip=^TestStorm$", "-test.short"}},
+		{"the storm", []string{"-test.run=^TestStorm$", "-storm.seeds=300"}},
+		{"the tests", []string{"-test.skip=^TestStorm$", "-test.short", "-rapid.nofailfile"}},
 	} {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		cmd := exec.CommandContext(ctx, binary, try.args...)

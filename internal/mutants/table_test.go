@@ -90,5 +90,5 @@ var table = []mutant{
 	{"a closed manager launches", "limits.go", "	if m.phase != admitting {\n		return ErrClosed\n	}\n	for above", "	for above"},
 	{"who waits in Acquire is forgotten", "shutdown.go", "	m.dismissLocked()\n", ""},
 	{"nothing is flushed", "shutdown.go", "			m.sendLocked(b)\n", ""},
-	{"sessions are not given up", "shutdown.go", "	m.goLocked(func() { m.releaseAll(sessions) })\n", ""},
+	{"sessions are not given up", "shutdown.go", "	m.goLocked(func() { m.releaseAll(sessions) })\n", "	_ = sessions\n"},
 }
