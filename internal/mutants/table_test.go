@@ -11,7 +11,6 @@ var table = []mutant{
 	// Leases.
 	{"a lease is never given back", "attempt.go", "	m.releaseLocked(&a.lease)\n", ""},
 	{"the starts share is kept", "attempt.go", "	m.freeLocked(&a.lease, shareStarts)\n", ""},
-	{"an external lease is released twice", "acquire.go", "	l.once.Do(func() {", "	func(f func()) { f() }(func() {"},
 	{"limits are ignored", "concurrency.go", "s.limit != Off && s.held >= s.limit", "false && s.held >= s.limit"},
 	{"a limit lets one more in", "concurrency.go", "s.limit != Off && s.held >= s.limit", "s.limit != Off && s.held > s.limit"},
 	{"a lease is taken in part", "concurrency.go", "		if s != nil && s.full() {\n			return lease{}, s", "		if s != nil && s == l[shareKey] && s.full() {\n			return lease{}, s"},
@@ -87,7 +86,6 @@ var table = []mutant{
 	// The end.
 	{"pending tasks start during shutdown", "shutdown.go", "		if t.status == Pending {\n", "		if false {\n"},
 	{"Close leaves children", "shutdown.go", "		m.stopAll()\n", ""},
-	{"a closed manager launches", "limits.go", "	if m.phase != admitting {\n		return ErrClosed\n	}\n	for above", "	for above"},
 	{"who waits in Acquire is forgotten", "shutdown.go", "	m.dismissLocked()\n", ""},
 	{"nothing is flushed", "shutdown.go", "			m.sendLocked(b)\n", ""},
 	{"sessions are not given up", "shutdown.go", "	m.goLocked(func() { m.releaseAll(sessions) })\n", "	_ = sessions\n"},
