@@ -1,9 +1,9 @@
 package subagenttest
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -15,11 +15,15 @@ import (
 type Client struct {
 	tb     testing.TB
 	script func(Call) Action
+	let    chan struct{} // closed by Let
+	letGo  sync.Once
 
-	mu         sync.Mutex // guards all below
-	let        chan struct{}
+	mu         sync.Mutex // guards all below, and all of every session
+	over       bool       // Let was called
+	closed     bool       // Closed was called
 	calls      []Call
 	seen       map[callKey]int
+	left       map[subagent.TaskID]bool // LeftRunning
 	sessions   map[subagent.SessionID]*session
 	order      []*session
 	running    int
@@ -32,13 +36,6 @@ type callKey struct {
 	task subagent.TaskID
 }
 
-type session struct {
-	SessionState
-	stop     chan struct{} // closed to end the turn; nil without one
-	aborting int
-	inPrompt bool
-}
-
 // NewClient makes a fake. script decides about each call and may be nil; it is
 // called without locks, from the goroutine of the call. When the test ends, calls
 // that hang are let go and [Client.Check] is run.
@@ -47,30 +44,32 @@ func NewClient(tb testing.TB, script func(Call) Action) *Client {
 		script = func(Call) Action { return Action{} }
 	}
 	c := &Client{
-		tb: tb, script: script, let: make(chan struct{}),
-		seen: map[callKey]int{}, sessions: map[subagent.SessionID]*session{},
+		tb: tb, script: script, let: make(chan struct{}), seen: map[callKey]int{},
+		left: map[subagent.TaskID]bool{}, sessions: map[subagent.SessionID]*session{},
 	}
 	tb.Cleanup(func() {
+		tb.Helper()
 		c.Let()
 		c.Check()
 	})
 	return c
 }
 
-// Let ends every call that hangs, now and from now on, deaf or not.
+// Let ends every call that hangs or waits, now and from now on, deaf or not. It is
+// called when the test ends; before that it plays a host that recovers.
 func (c *Client) Let() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	select {
-	case <-c.let:
-	default:
+	c.letGo.Do(func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.over = true
 		close(c.let)
-	}
+	})
 }
 
-// note logs a call and asks the script about it.
-func (c *Client) note(call Call) Action {
+// log puts a call down in the order of arrival.
+func (c *Client) log(call Call) Call {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if s := c.sessions[call.Session]; s != nil && call.Task == "" {
 		call.Task, call.Attempt = s.Task, s.Attempt
 	}
@@ -79,112 +78,107 @@ func (c *Client) note(call Call) Action {
 	call.At = time.Now()
 	c.seen[key]++
 	c.calls = append(c.calls, call)
-	c.mu.Unlock()
-	return c.script(call)
+	return call
 }
 
-// pause is the part before a call's answer; cut is closed by an Abort.
-func (c *Client) pause(ctx context.Context, a Action, cut <-chan struct{}) error {
+// pause is the part before a call's answer; stop is closed by an Abort.
+func (c *Client) pause(ctx context.Context, a Action, stop <-chan struct{}) error {
+	if !a.Hang && a.Delay <= 0 {
+		return nil
+	}
 	var timer <-chan time.Time
 	if !a.Hang {
-		if a.Delay == 0 {
-			return nil
-		}
 		t := time.NewTimer(a.Delay)
 		defer t.Stop()
 		timer = t.C
 	}
 	done := ctx.Done()
 	if a.Deaf {
-		done, cut = nil, nil
+		done, stop = nil, nil
 	}
 	select {
 	case <-timer:
 		return nil
 	case <-c.let:
 		return nil
-	case <-cut:
+	case <-stop:
 		return errAborted
 	case <-done:
 		return context.Cause(ctx)
 	}
 }
 
-var errAborted = errors.New("aborted")
+var (
+	errAborted   = errors.New("the turn was aborted")
+	errDeaf      = errors.New("the turn does not listen")
+	errClosed    = errors.New("the manager was closed")
+	errNoSession = errors.New("no such session")
+	errBusy      = errors.New("the session is in a turn already")
+	errLost      = errors.New("the answer was lost")
+)
+
+// fault is an error of the fake's own, as an adapter would type it.
+func fault(op Op, id subagent.SessionID, class subagent.Class, err error) error {
+	return &subagent.SessionError{Op: string(op), Session: id, Class: class, Err: err}
+}
 
 // Create implements subagent.SessionClient.
 func (c *Client) Create(ctx context.Context, req subagent.CreateRequest) (subagent.SessionID, error) {
-	a := c.note(Call{Op: OpCreate, Task: req.Task, Attempt: req.Attempt, Create: req})
+	call := c.log(Call{Op: OpCreate, Task: req.Task, Attempt: req.Attempt, Create: req})
+	if c.isClosed(call) {
+		return "", fault(OpCreate, "", subagent.ClassInvalid, errClosed)
+	}
+	a := c.script(call)
 	err := c.pause(ctx, a, nil)
+	if err == nil {
+		err = a.Err
+	}
+	var id subagent.SessionID
+	answered := err == nil && a.Panic == nil && !a.NoID
+	if answered || a.Made || a.Lost || a.ID != "" {
+		id = c.open(req, a)
+	}
 	switch {
 	case a.Panic != nil:
 		panic(a.Panic)
-	case err != nil:
-		return "", err
-	case a.NoID:
-		return "", nil
-	case a.ID != "":
-		c.open(req, a.ID, false)
-		return a.ID, a.Err
-	case a.Err != nil && !a.Made && !a.Lost:
-		return "", a.Err
+	case a.Lost:
+		return "", cmp.Or(err, errLost)
 	}
-	id := c.open(req, "", a.Lost)
-	if a.Lost {
-		return "", a.Err
-	}
-	return id, a.Err
-}
-
-// open makes a session; one whose id is in use stays what it was, and one that
-// was released begins anew.
-func (c *Client) open(req subagent.CreateRequest, id subagent.SessionID, lost bool) subagent.SessionID {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if s := c.sessions[id]; s != nil {
-		if s.Released && !s.Running {
-			s.SessionState = SessionState{ID: id, Task: req.Task, Attempt: req.Attempt}
-		}
-		return id
-	}
-	for n := len(c.order) + 1; id == ""; n++ {
-		if next := subagent.SessionID(fmt.Sprintf("ses_%d", n)); c.sessions[next] == nil {
-			id = next
-		}
-	}
-	s := &session{SessionState: SessionState{ID: id, Task: req.Task, Attempt: req.Attempt, Lost: lost}}
-	c.sessions[id] = s
-	c.order = append(c.order, s)
-	return id
+	return id, err
 }
 
 // Prompt implements subagent.SessionClient.
 func (c *Client) Prompt(ctx context.Context, id subagent.SessionID, p subagent.Prompt) (subagent.Result, error) {
-	s := c.begin(ctx, id, p)
-	if s == nil {
-		return subagent.Result{}, &subagent.SessionError{Op: "prompt", Session: id, Class: subagent.ClassInvalid, Err: errors.New("no such session")}
+	call := c.log(Call{Op: OpPrompt, Task: p.Task, Attempt: p.Attempt, Session: id, Prompt: p})
+	if c.isClosed(call) {
+		return subagent.Result{}, fault(OpPrompt, id, subagent.ClassInvalid, errClosed)
+	}
+	s, err := c.begin(call)
+	if err != nil {
+		return subagent.Result{}, fault(OpPrompt, id, subagent.ClassInvalid, err)
 	}
 	defer c.leave(s)
-	a := c.note(Call{Op: OpPrompt, Task: p.Task, Attempt: p.Attempt, Session: id, Prompt: p})
-	stop := c.turn(s, a.Deaf)
-	if a.Orphan {
-		if err := c.pause(ctx, Action{Delay: a.Delay}, stop); err != nil {
-			return subagent.Result{}, err
-		}
-		return subagent.Result{}, a.Err // the turn goes on
+	a := c.script(call)
+	stop := c.turn(s, call, a.Deaf)
+	unwatch := context.AfterFunc(ctx, func() { c.cut(s, stop) })
+	defer unwatch()
+
+	err = c.pause(ctx, a, stop)
+	cut := err != nil && !errors.Is(err, errAborted) // the caller gave up, not the host
+	if !cut && !a.Orphan {
+		c.rest(s)
 	}
-	err := c.pause(ctx, a, stop)
-	if err != nil && !errors.Is(err, errAborted) {
-		return subagent.Result{}, err // the caller gave up; the host's turn goes on
-	}
-	c.rest(s)
-	if a.Panic != nil {
+	switch {
+	case cut:
+		return subagent.Result{}, err
+	case a.Panic != nil:
 		panic(a.Panic)
+	case err != nil:
+		return a.result(), fault(OpPrompt, id, subagent.ClassAborted, err)
+	case a.Orphan:
+		return subagent.Result{}, cmp.Or(a.Err, errLost)
 	}
-	if err == nil {
-		err = a.Err
-	}
-	return a.result(), err
+	return a.result(), a.Err
 }
 
 func (a Action) result() subagent.Result {
@@ -195,146 +189,43 @@ func (a Action) result() subagent.Result {
 		return subagent.Result{Empty: true}
 	case a.Blank:
 		return subagent.Result{Text: " \n"}
-	case a.Text != "":
-		return subagent.Result{Text: a.Text}
 	}
-	return subagent.Result{Text: "ok"}
-}
-
-// begin checks that the manager may prompt now.
-func (c *Client) begin(ctx context.Context, id subagent.SessionID, p subagent.Prompt) *session {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s := c.sessions[id]
-	switch {
-	case s == nil:
-		c.violate("prompt of session %q, which was never made", id)
-		return nil
-	case s.inPrompt:
-		c.violate("two prompts of session %s at the same time", id)
-	case s.Released:
-		c.violate("prompt of session %s after its release", id)
-		return nil
-	case s.Lost:
-		c.violate("prompt of session %s, whose id was never returned", id)
-	case s.Task != p.Task:
-		c.violate("prompt of session %s for task %s, made for task %s", id, p.Task, s.Task)
-	}
-	if ctx.Err() != nil && s.aborting == 0 && s.Aborts+s.Refused == 0 {
-		c.violate("prompt of session %s with a context that has ended", id)
-	}
-	s.inPrompt = true
-	s.Prompts++
-	return s
-}
-
-func (c *Client) leave(s *session) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s.inPrompt = false
-}
-
-// turn starts a turn in the host.
-func (c *Client) turn(s *session, deaf bool) chan struct{} {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !s.Running {
-		c.running++
-		c.maxRunning = max(c.maxRunning, c.running)
-	}
-	s.Running, s.Deaf, s.stop = true, deaf, make(chan struct{})
-	return s.stop
-}
-
-// rest ends the turn in the host.
-func (c *Client) rest(s *session) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if s.Running {
-		s.Running = false
-		c.running--
-		close(s.stop)
-	}
+	return subagent.Result{Text: cmp.Or(a.Text, "ok")}
 }
 
 // Abort implements subagent.SessionClient.
 func (c *Client) Abort(ctx context.Context, id subagent.SessionID) error {
-	s := c.aborting(id, +1)
-	a := c.note(Call{Op: OpAbort, Session: id})
-	defer c.aborting(id, -1)
+	call := c.log(Call{Op: OpAbort, Session: id})
+	s := c.aborting(id)
+	a := c.script(call)
 	err := c.pause(ctx, a, nil)
-	if s == nil {
-		return err
-	}
 	if err == nil {
 		err = a.Err
 	}
-	if err != nil || a.Panic != nil {
-		c.mu.Lock()
-		s.Refused++
-		c.mu.Unlock()
-		if a.Panic != nil {
-			panic(a.Panic)
-		}
-		return err
-	}
-	return c.stop(s)
-}
-
-func (c *Client) aborting(id subagent.SessionID, by int) *session {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s := c.sessions[id]
-	if s == nil {
-		if by > 0 {
-			c.violate("abort of session %q, which was never made", id)
-		}
-		return nil
-	}
-	s.aborting += by
-	return s
-}
-
-// stop ends a turn, if it can be ended.
-func (c *Client) stop(s *session) error {
-	c.mu.Lock()
-	deaf := s.Running && s.Deaf
-	if deaf {
-		s.Refused++
-	} else {
-		s.Aborts++
-	}
-	c.mu.Unlock()
-	if deaf {
-		return &subagent.SessionError{Op: "abort", Session: s.ID, Err: errors.New("the turn does not listen")}
-	}
-	c.rest(s)
-	return nil
-}
-
-// Release implements subagent.Releaser.
-func (c *Client) Release(ctx context.Context, id subagent.SessionID) error {
-	a := c.note(Call{Op: OpRelease, Session: id})
-	if err := c.pause(ctx, a, nil); err != nil {
-		return err
+	refused := err != nil || a.Panic != nil
+	if s != nil && c.aborted(s, refused) {
+		err = fault(OpAbort, id, subagent.ClassUnknown, errDeaf)
 	}
 	if a.Panic != nil {
 		panic(a.Panic)
 	}
-	if a.Err != nil {
-		return a.Err
-	}
-	c.mu.Lock()
-	s := c.sessions[id]
-	if s == nil {
-		c.violate("release of session %q, which was never made", id)
-	} else {
-		s.Released = true
-	}
-	c.mu.Unlock()
-	return nil
+	return err
 }
 
-func (c *Client) violate(format string, args ...any) {
-	c.violations = append(c.violations, fmt.Sprintf(format, args...))
+// Release implements subagent.Releaser.
+func (c *Client) Release(ctx context.Context, id subagent.SessionID) error {
+	a := c.script(c.log(Call{Op: OpRelease, Session: id}))
+	err := c.pause(ctx, a, nil)
+	if a.Panic != nil {
+		panic(a.Panic)
+	}
+	if err = cmp.Or(err, a.Err); err == nil {
+		c.forget(id)
+	}
+	return err
 }
+
+var (
+	_ subagent.SessionClient = (*Client)(nil)
+	_ subagent.Releaser      = (*Client)(nil)
+)

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,28 +18,27 @@ type Subject struct {
 	Quick   string                 // a prompt that is answered soon, with some text
 	Long    string                 // a prompt that goes on until it is aborted
 	Fail    string                 // a prompt that fails; "" if the host can't be made to
-	Settle  time.Duration          // how long any one call, or a stop, may take. Defaults to 10 s.
+	Blank   string                 // a prompt whose turn ends well without text; "" if the host can't be made to
+
+	// Working reports whether the host is at work in a session. With it the suite
+	// sees turns that outlive their calls, and demands that one Abort is enough.
+	// Defaults to nil: it goes by the calls, and lets a turn begin for a twentieth
+	// of Settle before it aborts it.
+	Working func(subagent.SessionID) bool
+
+	// Settle is how long a call other than the long prompt, or a stop, may take.
+	// Defaults to 10 s.
+	Settle time.Duration
 }
 
 // TestClient checks that a SessionClient keeps the contract: run it in the tests of
-// every adapter. factory makes a fresh subject for each case. A failure names the
-// rule that was broken.
+// every adapter, with -race. factory makes a fresh subject for each case, and has
+// t.Cleanup end what it makes; the sessions that a case makes are left as they are.
+// A failure names the rule that was broken. A case about something that the client
+// can't do, or that the subject has no prompt for, is skipped.
 func TestClient(t *testing.T, factory func(t *testing.T) Subject) {
 	for _, c := range clientCases {
-		t.Run(c.name, func(t *testing.T) {
-			s := factory(t)
-			if s.Settle == 0 {
-				s.Settle = 10 * time.Second
-			}
-			ctx, cancel := context.WithTimeout(context.Background(), 10*s.Settle)
-			defer cancel()
-			switch err := c.check(ctx, s); {
-			case errors.Is(err, errAbsent):
-				t.Skip("the client has no such ability")
-			case err != nil:
-				t.Errorf("%v\nThe rule: %s", err, c.rule)
-			}
-		})
+		t.Run(c.name, func(t *testing.T) { c.run(t.Context(), t, factory(t)) })
 	}
 }
 
@@ -50,276 +49,215 @@ type clientCase struct {
 }
 
 // errAbsent is what the check of an optional ability returns where there is none.
-var errAbsent = errors.New("absent")
+var errAbsent = errors.New("the client has no such ability, or the subject no such prompt")
 
-var clientCases = []clientCase{
-	{"create", "Create opens a new session each time, with an id of its own", checkCreate},
-	{"prompt", "Prompt returns the turn's text when the turn is over", checkPrompt},
-	{"two turns", "a session takes one prompt after the other", checkTwoTurns},
-	{"sessions at once", "turns of different sessions go on at the same time", checkParallel},
-	{"abort", "Abort returns nil once nothing of the turn goes on, and its Prompt returns", checkAbort},
-	{"abort at rest", "Abort of an idle or unknown session is nil, and so is a second one", checkAbortIdle},
-	{"abort twice at once", "Aborts of one session may overlap", checkAbortTwice},
-	{"prompt after abort", "a session goes on after an aborted turn", checkAfterAbort},
-	{"context", "Prompt returns with an error soon after its context has ended", checkContext},
-	{"create with an ended context", "Create returns an error or a session that works, never an empty id without an error", checkEndedCreate},
-	{"unknown session", "Prompt of an unknown session is a *SessionError", checkUnknown},
-	{"failed turn", "a turn that fails is a *SessionError", checkFail},
-	{"release", "Release gives a session up for good; of an unknown or released one it is nil", checkRelease},
-	{"steer at rest", "Steer of a session that is in no turn is an error", checkSteer},
-	{"lineage", "ParentOf a session that does not exist is an error", checkLineage},
-}
-
-func (s Subject) create(ctx context.Context) (subagent.SessionID, error) {
-	id, err := s.Client.Create(ctx, s.Request)
-	if err == nil && id == "" {
-		err = errors.New("Create returned an empty id and no error")
+func (c clientCase) run(ctx context.Context, tb testing.TB, s Subject) {
+	tb.Helper()
+	if s.Settle <= 0 {
+		s.Settle = 10 * time.Second
 	}
-	return id, err
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends what a check that failed has left behind
+	switch err := c.check(ctx, s); {
+	case errors.Is(err, errAbsent):
+		tb.Skip(errAbsent.Error())
+	case err != nil:
+		tb.Errorf("%v\nThe rule: %s.", err, c.rule)
+	}
 }
 
-// turn runs one prompt and returns its text.
-func (s Subject) turn(ctx context.Context, id subagent.SessionID, text string) (string, error) {
-	r, err := s.Client.Prompt(ctx, id, subagent.Prompt{Task: s.Request.Task, Attempt: s.Request.Attempt, Text: text, Agent: s.Request.Agent, Model: s.Request.Model})
-	return r.Text, err
+// moment is how long a turn is let begin that can't be seen to, and how often the
+// suite looks otherwise.
+func (s Subject) moment() time.Duration {
+	d := max(s.Settle/20, time.Millisecond)
+	if s.Working != nil {
+		d = min(d, 10*time.Millisecond)
+	}
+	return d
 }
 
-func checkCreate(ctx context.Context, s Subject) error {
-	seen := map[subagent.SessionID]bool{}
-	for range 3 {
-		id, err := s.create(ctx)
-		if err != nil {
-			return err
-		}
-		if seen[id] {
-			return fmt.Errorf("session %q was returned twice", id)
-		}
-		seen[id] = true
+// breach is an error of the suite's own: the client did not even answer. It never
+// stands for an error that a rule asks for.
+type breach struct{ error }
+
+// refused is for calls that must end in an error of the client.
+func refused(err error, accepted string) error {
+	var b breach
+	if err == nil {
+		return errors.New(accepted)
+	}
+	if errors.As(err, &b) {
+		return b
 	}
 	return nil
 }
 
-func checkPrompt(ctx context.Context, s Subject) error {
-	id, err := s.create(ctx)
-	if err != nil {
-		return err
+// call makes one call of the client, which may neither panic nor take for ever.
+func call[T any](s Subject, what string, f func() (T, error)) (T, error) {
+	type answer struct {
+		value T
+		err   error
 	}
-	return s.answers(ctx, id)
+	done := make(chan answer, 1)
+	go func() {
+		var a answer
+		defer func() {
+			if v := recover(); v != nil {
+				a.err = breach{fmt.Errorf("it panicked: %v", v)}
+			}
+			done <- a
+		}()
+		a.value, a.err = f()
+	}()
+	limit := time.NewTimer(s.Settle)
+	defer limit.Stop()
+	select {
+	case a := <-done:
+		if a.err != nil {
+			a.err = fmt.Errorf("%s: %w", what, a.err)
+		}
+		return a.value, a.err
+	case <-limit.C:
+		var none T
+		return none, breach{fmt.Errorf("%s has not returned within %v", what, s.Settle)}
+	}
+}
+
+// do is call for methods that return only an error.
+func (s Subject) do(what string, f func() error) error {
+	_, err := call(s, what, func() (struct{}, error) { return struct{}{}, f() })
+	return err
+}
+
+// create makes a session that works.
+func (s Subject) create(ctx context.Context) (subagent.SessionID, error) {
+	return call(s, "Create", func() (subagent.SessionID, error) {
+		id, err := s.Client.Create(ctx, s.Request)
+		if err == nil && id == "" {
+			err = breach{errors.New("it returned an empty id and no error")}
+		}
+		return id, err
+	})
+}
+
+func (s Subject) prompt(text string) subagent.Prompt {
+	return subagent.Prompt{
+		Task: s.Request.Task, Attempt: s.Request.Attempt, Text: text,
+		Agent: s.Request.Agent, Model: s.Request.Model, Variant: s.Request.Variant,
+	}
+}
+
+// turn runs one prompt that ends by itself, or with its context.
+func (s Subject) turn(ctx context.Context, id subagent.SessionID, text string) (subagent.Result, error) {
+	return call(s, "Prompt", func() (subagent.Result, error) { return s.Client.Prompt(ctx, id, s.prompt(text)) })
 }
 
 // answers checks that a session answers the quick prompt.
 func (s Subject) answers(ctx context.Context, id subagent.SessionID) error {
-	text, err := s.turn(ctx, id, s.Quick)
-	if err == nil && text == "" {
-		err = errors.New("the turn has no text")
+	r, err := s.turn(ctx, id, s.Quick)
+	switch {
+	case err != nil:
+		return err
+	case strings.TrimSpace(r.Text) == "":
+		return errors.New("Prompt: the turn has no text")
+	case r.Empty:
+		return fmt.Errorf("Prompt: the result is %q, and Empty is set", r.Text)
+	case r.Partial:
+		return errors.New("Prompt: the turn came to its end, and Partial is set")
 	}
-	return err
+	return s.rests(id, "Prompt")
 }
 
-func checkTwoTurns(ctx context.Context, s Subject) error {
-	id, err := s.create(ctx)
-	if err != nil {
+// rests checks, as far as that can be seen, that nothing goes on in a session.
+func (s Subject) rests(id subagent.SessionID, after string) error {
+	if s.Working != nil && s.Working(id) {
+		return fmt.Errorf("after %s the host is still at work in session %q", after, id)
+	}
+	return nil
+}
+
+// abort stops a turn. Nothing may go on when it returns.
+func (s Subject) abort(ctx context.Context, id subagent.SessionID) error {
+	if err := s.do("Abort", func() error { return s.Client.Abort(ctx, id) }); err != nil {
 		return err
 	}
-	return errors.Join(s.answers(ctx, id), s.answers(ctx, id))
+	return s.rests(id, "Abort returned nil,")
 }
 
-func checkParallel(ctx context.Context, s Subject) error {
-	long, stop, err := s.begin(ctx)
-	if err != nil {
-		return err
-	}
+// longTurn is a long prompt that is out.
+type longTurn struct {
+	s      Subject
+	id     subagent.SessionID
+	over   chan struct{} // closed when Prompt has returned
+	result subagent.Result
+	err    error
+}
+
+// begin makes a session and starts a long turn in it.
+func (s Subject) begin(ctx context.Context) (*longTurn, error) {
 	id, err := s.create(ctx)
-	if err == nil {
-		err = s.answers(ctx, id)
+	if err != nil {
+		return nil, err
 	}
-	return errors.Join(err, s.Client.Abort(ctx, long), stop(s.Settle))
+	t := &longTurn{s: s, id: id, over: make(chan struct{})}
+	go t.run(ctx)
+	return t, t.begun()
 }
 
-// begin starts a long turn. stop waits until its Prompt has returned.
-func (s Subject) begin(ctx context.Context) (id subagent.SessionID, stop func(time.Duration) error, err error) {
-	id, err = s.create(ctx)
-	if err != nil {
-		return "", nil, err
-	}
-	over := make(chan struct{})
-	var text string
-	var turnErr error
-	go func() {
-		defer close(over)
-		text, turnErr = s.turn(ctx, id, s.Long)
+func (t *longTurn) run(ctx context.Context) {
+	defer close(t.over)
+	defer func() {
+		if v := recover(); v != nil {
+			t.err = fmt.Errorf("Prompt panicked: %v", v)
+		}
 	}()
-	stop = func(most time.Duration) error {
-		limit := time.NewTimer(most)
-		defer limit.Stop()
-		for {
-			select {
-			case <-over:
-				if turnErr == nil {
-					return fmt.Errorf("the stopped turn returned %q without an error", text)
-				}
+	t.result, t.err = t.s.Client.Prompt(ctx, t.id, t.s.prompt(t.s.Long))
+}
+
+// begun waits until the turn is under way, as far as that can be told.
+func (t *longTurn) begun() error {
+	limit := time.NewTimer(t.s.Settle)
+	defer limit.Stop()
+	look := time.NewTicker(t.s.moment())
+	defer look.Stop()
+	for {
+		select {
+		case <-t.over:
+			return fmt.Errorf("the long prompt ended by itself: %q, %v", t.result.Text, t.err)
+		case <-limit.C:
+			return fmt.Errorf("the long prompt is not under way after %v", t.s.Settle)
+		case <-look.C:
+			if t.s.Working == nil || t.s.Working(t.id) {
 				return nil
-			case <-limit.C:
-				return fmt.Errorf("Prompt has not returned %v after its turn was stopped", most)
-			case <-time.After(most / 50):
-				// The turn may not have begun when it was stopped first.
-				if err := s.Client.Abort(ctx, id); err != nil {
-					return err
-				}
 			}
 		}
 	}
-	return id, stop, nil
 }
 
-func checkAbort(ctx context.Context, s Subject) error {
-	id, stop, err := s.begin(ctx)
-	if err != nil {
-		return err
+// returned waits until the Prompt of a stopped turn is back, and checks what it
+// says.
+func (t *longTurn) returned(ctx context.Context) error {
+	limit := time.NewTimer(t.s.Settle)
+	defer limit.Stop()
+	again := time.NewTicker(t.s.moment())
+	defer again.Stop()
+	for {
+		select {
+		case <-t.over:
+			if t.err == nil && !t.result.Partial {
+				return fmt.Errorf("the stopped Prompt returned %q without an error, and Partial is not set", t.result.Text)
+			}
+			return t.s.rests(t.id, "the stopped Prompt returned")
+		case <-limit.C:
+			return fmt.Errorf("Prompt has not returned %v after its turn was stopped", t.s.Settle)
+		case <-again.C:
+			if t.s.Working != nil {
+				continue
+			}
+			// The Abort may have come before the turn.
+			if err := t.s.abort(ctx, t.id); err != nil {
+				return err
+			}
+		}
 	}
-	return errors.Join(s.Client.Abort(ctx, id), stop(s.Settle))
-}
-
-func checkAbortIdle(ctx context.Context, s Subject) error {
-	id, err := s.create(ctx)
-	if err != nil {
-		return err
-	}
-	return errors.Join(s.Client.Abort(ctx, id), s.Client.Abort(ctx, id), s.answers(ctx, id), s.Client.Abort(ctx, id),
-		s.Client.Abort(ctx, "no-such-session"))
-}
-
-func checkAbortTwice(ctx context.Context, s Subject) error {
-	id, stop, err := s.begin(ctx)
-	if err != nil {
-		return err
-	}
-	var wg sync.WaitGroup
-	errs := make([]error, 3)
-	for i := range errs {
-		wg.Go(func() { errs[i] = s.Client.Abort(ctx, id) })
-	}
-	wg.Wait()
-	return errors.Join(append(errs, stop(s.Settle))...)
-}
-
-func checkAfterAbort(ctx context.Context, s Subject) error {
-	id, stop, err := s.begin(ctx)
-	if err != nil {
-		return err
-	}
-	return errors.Join(s.Client.Abort(ctx, id), stop(s.Settle), s.answers(ctx, id))
-}
-
-func checkContext(ctx context.Context, s Subject) error {
-	id, err := s.create(ctx)
-	if err != nil {
-		return err
-	}
-	short, cancel := context.WithTimeout(ctx, s.Settle/20)
-	defer cancel()
-	began := time.Now()
-	text, err := s.turn(short, id, s.Long)
-	switch took := time.Since(began); {
-	case err == nil:
-		return fmt.Errorf("Prompt returned %q without an error though its context had ended", text)
-	case took > s.Settle:
-		return fmt.Errorf("Prompt returned %v after it began, with a context of %v", took, s.Settle/20)
-	}
-	return s.Client.Abort(ctx, id)
-}
-
-func checkEndedCreate(ctx context.Context, s Subject) error {
-	ended, cancel := context.WithCancel(ctx)
-	cancel()
-	id, err := s.Client.Create(ended, s.Request)
-	switch {
-	case err != nil:
-		return nil
-	case id == "":
-		return errors.New("Create returned an empty id and no error")
-	}
-	return s.answers(ctx, id)
-}
-
-func checkUnknown(ctx context.Context, s Subject) error {
-	_, err := s.turn(ctx, "no-such-session", s.Quick)
-	return typed(err)
-}
-
-func typed(err error) error {
-	var said *subagent.SessionError
-	switch {
-	case err == nil:
-		return errors.New("Prompt returned no error")
-	case !errors.As(err, &said):
-		return fmt.Errorf("the error is a %T, and no *SessionError: %w", err, err)
-	case said.Op == "":
-		return fmt.Errorf("the SessionError has no Op: %w", err)
-	}
-	return nil
-}
-
-func checkFail(ctx context.Context, s Subject) error {
-	if s.Fail == "" {
-		return errAbsent
-	}
-	id, err := s.create(ctx)
-	if err != nil {
-		return err
-	}
-	_, err = s.turn(ctx, id, s.Fail)
-	return typed(err)
-}
-
-func checkRelease(ctx context.Context, s Subject) error {
-	r, ok := s.Client.(subagent.Releaser)
-	if !ok {
-		return errAbsent
-	}
-	id, err := s.create(ctx)
-	if err != nil {
-		return err
-	}
-	if err := r.Release(ctx, id); errors.Is(err, errors.ErrUnsupported) {
-		return errAbsent
-	} else if err != nil {
-		return err
-	}
-	if _, err := s.turn(ctx, id, s.Quick); err == nil {
-		return errors.New("a released session was prompted without an error")
-	}
-	return errors.Join(r.Release(ctx, id), r.Release(ctx, "no-such-session"))
-}
-
-func checkSteer(ctx context.Context, s Subject) error {
-	r, ok := s.Client.(subagent.Steerer)
-	if !ok {
-		return errAbsent
-	}
-	id, err := s.create(ctx)
-	if err != nil {
-		return err
-	}
-	switch err := r.Steer(ctx, id, "go on"); {
-	case errors.Is(err, errors.ErrUnsupported):
-		return errAbsent
-	case err == nil:
-		return errors.New("no error from Steer")
-	}
-	return nil
-}
-
-func checkLineage(ctx context.Context, s Subject) error {
-	r, ok := s.Client.(subagent.LineageResolver)
-	if !ok {
-		return errAbsent
-	}
-	switch parent, err := r.ParentOf(ctx, "no-such-session"); {
-	case errors.Is(err, errors.ErrUnsupported):
-		return errAbsent
-	case err == nil:
-		return fmt.Errorf("ParentOf returned %q and no error", parent)
-	}
-	return nil
 }

@@ -16,29 +16,35 @@ import (
 type Reply struct {
 	Delivery subagent.Delivery // Unknown, the zero value, stands for Accepted unless Err or Refuse is set
 	Refuse   bool              // really answer Unknown
-	Err      error
-	Delay    time.Duration
-	Hang     bool // until the context ends, or Let
-	Deaf     bool // ignores its context
-	Panic    any
-	Lost     bool // it arrived, although the answer says otherwise
+	Err      error             // returned after the delay
+	Panic    any               // panicked with after the delay
+	Lost     bool              // it arrived, although the answer says otherwise
+
+	// Delay passes before the answer; the end of the context cuts it short.
+	Delay time.Duration
+	Hang  bool // no answer before that end, or Parent.Let
+	Deaf  bool // ignores the context
 }
 
 // Parent is a receiver of notifications for any number of parent sessions, with
 // its own ledger. It implements subagent.Notifier.
 type Parent struct {
 	// Script decides about each call; try counts the calls with the same ID, from
-	// 0. nil accepts all. Set it before the first call.
+	// 0. It is called without locks, from the goroutine of the call. nil accepts
+	// all. Set it before the first call.
 	Script func(n subagent.Notification, try int) Reply
 
-	let        chan struct{}
+	let   chan struct{} // closed by Let
+	letGo sync.Once
+
 	mu         sync.Mutex // guards all below
 	tries      map[string]int
 	frozen     map[string]subagent.Notification
-	inCall     map[subagent.SessionID]bool
+	inCall     map[subagent.SessionID]int
 	batches    map[subagent.SessionID][]subagent.Notification
-	seen       map[run]subagent.SessionID
-	accepted   map[run]string // the batch that was accepted with it
+	seen       map[run]subagent.SessionID // where it arrived first
+	accepted   map[run]string             // the batch that was accepted with it
+	blamed     map[run]bool
 	arrived    map[string]bool
 	wire       int
 	doubled    int
@@ -55,10 +61,11 @@ type run struct {
 func NewParent(tb testing.TB) *Parent {
 	p := &Parent{
 		let: make(chan struct{}), tries: map[string]int{}, frozen: map[string]subagent.Notification{},
-		inCall: map[subagent.SessionID]bool{}, batches: map[subagent.SessionID][]subagent.Notification{},
-		seen: map[run]subagent.SessionID{}, accepted: map[run]string{}, arrived: map[string]bool{},
+		inCall: map[subagent.SessionID]int{}, batches: map[subagent.SessionID][]subagent.Notification{},
+		seen: map[run]subagent.SessionID{}, accepted: map[run]string{}, blamed: map[run]bool{}, arrived: map[string]bool{},
 	}
 	tb.Cleanup(func() {
+		tb.Helper()
 		p.Let()
 		for _, v := range p.Violations() {
 			tb.Errorf("subagenttest: %s", v)
@@ -67,21 +74,14 @@ func NewParent(tb testing.TB) *Parent {
 	return p
 }
 
-// Let ends every call that hangs, now and from now on.
-func (p *Parent) Let() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	select {
-	case <-p.let:
-	default:
-		close(p.let)
-	}
-}
+// Let ends every call that hangs or waits, now and from now on, deaf or not. It is
+// called when the test ends; before that it plays a host that recovers.
+func (p *Parent) Let() { p.letGo.Do(func() { close(p.let) }) }
 
 // Notify implements subagent.Notifier.
 func (p *Parent) Notify(ctx context.Context, n subagent.Notification) (subagent.Delivery, error) {
 	try := p.begin(n)
-	defer p.leave(n.Parent)
+	defer p.leave(n.Parent) // also when it panics
 	var r Reply
 	if p.Script != nil {
 		r = p.Script(n, try)
@@ -134,35 +134,81 @@ func (p *Parent) begin(n subagent.Notification) (try int) {
 	p.wire++
 	try = p.tries[n.ID]
 	p.tries[n.ID]++
-	if p.inCall[n.Parent] {
+	if p.inCall[n.Parent]++; p.inCall[n.Parent] > 1 {
 		p.violate("two calls for parent %q at the same time", n.Parent)
 	}
-	p.inCall[n.Parent] = true
 	if before, ok := p.frozen[n.ID]; ok && !reflect.DeepEqual(before, n) {
 		p.violate("notification %s changed between two sends", n.ID)
 	}
-	p.frozen[n.ID] = n
-	if n.Text == "" {
+	p.frozen[n.ID] = clone(n)
+	p.checkLocked(n)
+	return try
+}
+
+// clone keeps what the ledger compares with out of the script's reach.
+func clone(n subagent.Notification) subagent.Notification {
+	n.Notices = slices.Clone(n.Notices)
+	n.Earlier = slices.Clone(n.Earlier)
+	return n
+}
+
+// checkLocked looks at a notification by itself, and at what was accepted before.
+// At which parent a run may arrive it can't say: when a parent that is a task ends,
+// what it was owed goes to the next one above, and may have arrived before. At
+// tells where it did.
+func (p *Parent) checkLocked(n subagent.Notification) {
+	switch {
+	case n.ID == "":
+		p.violate("a notification for %q has no id", n.Parent)
+	case n.Parent == "":
+		p.violate("notification %s has no parent", n.ID)
+	case n.Text == "":
 		p.violate("notification %s has no text", n.ID)
 	}
 	if n.Final != (n.Remaining == 0) {
 		p.violate("notification %s is final: %v, with %d remaining", n.ID, n.Final, n.Remaining)
 	}
-	return try
+	within := map[run]bool{}
+	for _, notice := range n.Notices {
+		r := run{notice.Task, notice.Run}
+		if within[r] {
+			p.violate("notification %s tells of task %s run %d twice", n.ID, r.task, r.run)
+		}
+		within[r] = true
+		p.onceLocked(r, n.ID)
+	}
+}
+
+// onceLocked notices, once per run, that it comes though it was accepted before.
+func (p *Parent) onceLocked(r run, id string) {
+	if before, ok := p.accepted[r]; ok && !p.blamed[r] {
+		p.blamed[r] = true
+		p.violate("task %s run %d was accepted with %s and comes again with %s", r.task, r.run, before, id)
+	}
 }
 
 func (p *Parent) leave(parent subagent.SessionID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.inCall[parent] = false
+	p.inCall[parent]--
 }
 
-// Take enters a notification that came another way, by Drain, into the ledger.
-func (p *Parent) Take(n subagent.Notification) { p.arrive(n, true) }
+// Take enters a notification that came another way, by Drain, into the ledger. Call
+// it where the drain is acknowledged as delivered.
+func (p *Parent) Take(n subagent.Notification) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.checkLocked(n)
+	p.arriveLocked(clone(n), true)
+}
 
 func (p *Parent) arrive(n subagent.Notification, accepted bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.arriveLocked(clone(n), accepted)
+}
+
+func (p *Parent) arriveLocked(n subagent.Notification, accepted bool) {
 	if !p.arrived[n.ID] {
 		p.arrived[n.ID] = true
 		p.batches[n.Parent] = append(p.batches[n.Parent], n)
@@ -174,10 +220,8 @@ func (p *Parent) arrive(n subagent.Notification, accepted bool) {
 		} else {
 			p.seen[r] = n.Parent
 		}
-		if batch, ok := p.accepted[r]; ok && accepted {
-			p.violate("task %s run %d was accepted with %s and again with %s", r.task, r.run, batch, n.ID)
-		}
 		if accepted {
+			p.onceLocked(r, n.ID) // two calls may have been out
 			p.accepted[r] = n.ID
 		}
 	}
@@ -226,7 +270,8 @@ func (p *Parent) Finals(parent subagent.SessionID) int {
 	return n
 }
 
-// Wire is how many calls were made, and Doubled how many notices came again.
+// Wire is how many calls were made, with those that failed and those that came
+// again.
 func (p *Parent) Wire() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -240,8 +285,9 @@ func (p *Parent) Doubled() int {
 	return p.doubled
 }
 
-// Violations lists broken promises: overlapping calls for one parent, a batch
-// that changed, a run accepted twice.
+// Violations lists broken promises of the manager: two calls for one parent at the
+// same time, a notification that changed between two sends, a run that comes again
+// after it was accepted, a final notification with children remaining.
 func (p *Parent) Violations() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -16,8 +16,10 @@ func (c *Client) Calls() []Call {
 
 // Count is how many calls of a kind were made.
 func (c *Client) Count(op Op) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	n := 0
-	for _, call := range c.Calls() {
+	for _, call := range c.calls {
 		if call.Op == op {
 			n++
 		}
@@ -36,12 +38,32 @@ func (c *Client) Sessions() []SessionState {
 	return states
 }
 
-// Running is how many turns go on in the fake host, and MaxRunning how many did
-// at the same time.
-func (c *Client) Running() int {
+// Running is how many turns go on in the fake host. That may be more than there
+// are Prompts out: a turn can outlive its call.
+func (c *Client) Running() int { return c.RunningUnder(nil) }
+
+// RunningUnder is how many turns go on whose Prompt call matches, say all those of
+// one model; nil matches all.
+func (c *Client) RunningUnder(match func(Call) bool) int {
+	n := 0
+	for _, call := range c.turns() {
+		if match == nil || match(call) {
+			n++
+		}
+	}
+	return n
+}
+
+// turns are the Prompt calls of the turns that go on.
+func (c *Client) turns() (calls []Call) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.running
+	for _, s := range c.order {
+		if s.Running {
+			calls = append(calls, s.call)
+		}
+	}
+	return calls
 }
 
 // MaxRunning is the largest number of turns that went on at the same time.
@@ -51,22 +73,49 @@ func (c *Client) MaxRunning() int {
 	return c.maxRunning
 }
 
-// Violations lists where the manager broke the contract of a SessionClient.
+// Closed tells the fake that Close or Shutdown of the manager has returned: from
+// now on a Create or Prompt is refused, and a violation.
+func (c *Client) Closed() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+}
+
+// LeftRunning tells the fake that a task was cancelled with
+// subagent.CancelOptions.LeaveRunning: its turn is no leak.
+func (c *Client) LeftRunning(task subagent.TaskID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.left[task] = true
+}
+
+// Violations lists where the manager broke the contract of a SessionClient: two
+// turns in one session at a time; a call for a session that it was never told of
+// or, but for Abort and Release, has given up; a prompt for another task than the
+// session was made for; an abort after the prompt's context had ended already; a
+// Create or Prompt after [Client.Closed].
 func (c *Client) Violations() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.Clone(c.violations)
 }
 
-// Leaks lists turns that go on although nothing kept them from being stopped:
-// no Abort failed or is still out, and the turn is not Deaf.
+// Leaks lists turns that go on although nothing kept them from being stopped: no
+// Abort failed or is still out, and the turn is neither Deaf nor left running as
+// asked; and sessions that were handed out, and neither prompted, nor stopped, nor
+// released.
 func (c *Client) Leaks() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var leaks []string
 	for _, s := range c.order {
-		if s.Running && !s.Deaf && s.Refused == 0 && s.aborting == 0 {
+		unstoppable := s.Deaf || s.refused > 0 || s.aborting > 0 || c.left[s.Task]
+		forgotten := !s.touched && !s.Released && !s.Lost && !s.excused
+		switch {
+		case s.Running && !unstoppable:
 			leaks = append(leaks, fmt.Sprintf("session %s of task %s still runs; nobody stopped it", s.ID, s.Task))
+		case s.Prompts == 0 && forgotten:
+			leaks = append(leaks, fmt.Sprintf("session %s of task %s was made, and nobody prompted, stopped or released it", s.ID, s.Task))
 		}
 	}
 	return leaks
@@ -80,8 +129,3 @@ func (c *Client) Check() {
 		c.tb.Errorf("subagenttest: %s", v)
 	}
 }
-
-var (
-	_ subagent.SessionClient = (*Client)(nil)
-	_ subagent.Releaser      = (*Client)(nil)
-)

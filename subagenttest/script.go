@@ -37,8 +37,8 @@ type Action struct {
 	Delay time.Duration
 	// Hang keeps the call until then, without a bound of its own.
 	Hang bool
-	// Deaf ignores the context and, for a Prompt, the Abort: the turn goes on.
-	// Client.Let ends it.
+	// Deaf ignores the context and, for a Prompt, the Abort, which fails: the turn
+	// goes on. Client.Let ends it.
 	Deaf  bool
 	Err   error // returned after the delay
 	Panic any   // panicked with after the delay
@@ -47,24 +47,12 @@ type Action struct {
 	Empty  bool             // no text, and Result.Empty
 	Blank  bool             // no text, and no Result.Empty
 	Result *subagent.Result // the whole result, instead of those three
-	Orphan bool             // Prompt returns Err and the turn goes on until it is aborted
+	// Orphan has Prompt return Err, or panic, while the turn goes on in the host
+	// until it is aborted.
+	Orphan bool
 
-	Made bool               // Create returns the session it made beside Err
-	Lost bool               // Create makes a session and returns only Err
+	Made bool               // Create returns the session it made beside its error
+	Lost bool               // Create makes a session and returns, or panics with, only the error
 	NoID bool               // Create returns "" and nil
 	ID   subagent.SessionID // Create returns this id
-}
-
-// SessionState is what the fake knows about one session.
-type SessionState struct {
-	ID       subagent.SessionID
-	Task     subagent.TaskID
-	Attempt  int
-	Running  bool // a turn goes on in the host
-	Deaf     bool // and can't be stopped
-	Prompts  int
-	Aborts   int // Aborts that succeeded
-	Refused  int // Aborts that did not
-	Released bool
-	Lost     bool // made, but nobody was told its id
 }
