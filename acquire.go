@@ -85,7 +85,7 @@ func (m *BackgroundManager) line(h Holder) (*waiter, error) {
 	w := &waiter{queued: time.Now(), done: make(chan struct{})}
 	w.taker = w
 	m.nameSharesLocked(&w.ticket, h.Parent, h.Agent, h.Model)
-	m.enqueueLocked(&w.ticket, keyOf(h.Agent, h.Model))
+	m.enqueueLocked(&w.ticket)
 	m.waiters[w] = struct{}{}
 	return w, nil
 }

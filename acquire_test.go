@@ -86,8 +86,8 @@ func TestAcquireStandsInLine(t *testing.T) {
 		s.end("three")
 		require.Equal(t, []string{"one", "two", "five"}, c.got)
 		c.release("five")
-		require.Empty(t, m.queues)
-		require.Empty(t, m.sems)
+		require.Empty(t, m.queues())
+		require.Empty(t, m.limits())
 	})
 }
 
@@ -168,7 +168,7 @@ func TestAcquireCancelledWhileGranted(t *testing.T) {
 			require.Equal(t, "next", c.got[len(c.got)-1])
 			c.release("next")
 			require.Empty(t, m.waiters)
-			require.Empty(t, m.sems)
+			require.Empty(t, m.limits())
 		})
 	}
 	t.Logf("taken: %d, given up: %d", outcomes[true], outcomes[false])
@@ -224,8 +224,8 @@ func TestAcquireByAThousand(t *testing.T) {
 			require.Positive(t, gaveUp.Load())
 			require.Zero(t, m.global.held)
 			require.Empty(t, m.waiters)
-			require.Empty(t, m.queues)
-			require.Empty(t, m.sems)
+			require.Empty(t, m.queues())
+			require.Empty(t, m.limits())
 			require.NoError(t, m.CheckBooks(nil, nil))
 
 			var batch []*Lease

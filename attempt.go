@@ -1,7 +1,6 @@
 package subagent
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +28,7 @@ const (
 type attempt struct {
 	task    *task
 	number  int32
+	place   int32 // in the manager's list, from 1
 	lease   lease
 	session SessionID // as Create returned it, also when it is not the task's
 	ctx     context.Context
@@ -37,11 +37,11 @@ type attempt struct {
 	call     callState
 	turnOver bool // Prompt returned nil, or there never was a session: nothing runs
 
-	giveUp   time.Time // when the grace of a stopped attempt ends
-	early    bool      // Abort returned nil before Prompt returned …
-	again    bool      // … and was called once more when it had
-	aborting bool      // Abort is out
-	aborted  bool      // Abort returned nil
+	giveUp   instant // when the grace of a stopped attempt ends
+	early    bool    // Abort returned nil before Prompt returned …
+	again    bool    // … and was called once more when it had
+	aborting bool    // Abort is out
+	aborted  bool    // Abort returned nil
 	abortErr error
 	left     bool // the caller wants the child left running
 	release  bool // nobody will ever prompt the session: Release it after Abort
@@ -54,13 +54,15 @@ func (t *task) since(m *BackgroundManager) time.Time { return m.time(t.queued) }
 // grantLocked starts a task's attempt with the lease it was waiting for: the
 // only start.
 func (t *task) grantLocked(m *BackgroundManager, l lease) {
-	now := time.Now()
+	a, handed := m.spare, m.spare != nil
+	m.spare = nil
+	if !handed {
+		a = newAttempt()
+	}
 	t.attempts++
-	a := &attempt{task: t, number: t.attempts, lease: l}
-	a.ctx, a.cancel = context.WithCancelCause(context.Background())
-	a.deadline.owner = a
+	a.task, a.number, a.lease = t, t.attempts, l
 	t.cur = a
-	t.started = m.instant(now)
+	t.started = m.now()
 	if t.queueWait != nil {
 		m.disarmLocked(t.queueWait)
 		t.queueWait = nil
@@ -69,14 +71,22 @@ func (t *task) grantLocked(m *BackgroundManager, l lease) {
 		panic("subagent: a task that was not pending stood in a queue")
 	}
 	if t.limits.Start != Off {
-		m.armLocked(&a.deadline, now.Add(t.limits.Start))
+		m.armLocked(&a.deadline, t.started.after(t.limits.Start))
 	}
-	m.attempts[a] = struct{}{}
-	if m.handOver && m.handed == nil {
-		m.handed = a // for the goroutine whose attempt has just ended
+	m.attempts = append(m.attempts, a)
+	a.place = int32(len(m.attempts))
+	if handed {
+		m.handed = a
 		return
 	}
 	m.goLocked(func() { m.runAttempts(a) })
+}
+
+func newAttempt() *attempt {
+	a := &attempt{}
+	a.ctx, a.cancel = context.WithCancelCause(context.Background())
+	a.deadline.owner = a
+	return a
 }
 
 // looseLocked is the note about a session that the task does not go on with.
@@ -93,23 +103,13 @@ func (a *attempt) requests(base, agent map[string]bool) (CreateRequest, Prompt) 
 	in := &a.task.in
 	tools := mergeTools(base, in.Tools, agent)
 	return CreateRequest{
-			Task: a.task.id, Attempt: int(a.number), Parent: in.Parent,
+			Task: a.task.id, Attempt: int(a.number), Parent: a.task.parent(),
 			Agent: in.Agent, Model: in.Model, Variant: in.Variant,
-			Title: a.title(), Dir: in.Dir, System: in.System, Tools: tools, Labels: maps.Clone(in.Labels),
+			Description: in.Description, Dir: in.Dir, System: in.System, Tools: tools, Labels: maps.Clone(in.Labels),
 		}, Prompt{
 			Task: a.task.id, Attempt: int(a.number), Text: in.Prompt, Agent: in.Agent,
 			Model: in.Model, Variant: in.Variant, System: in.System, Tools: maps.Clone(tools),
 		}
-}
-
-// title tells sessions of one task apart.
-func (a *attempt) title() string {
-	in := &a.task.in
-	title := cmp.Or(in.Description, string(a.task.id)) + " (@" + in.Agent + ")"
-	if a.number > 1 {
-		title += fmt.Sprintf(", attempt %d", a.number)
-	}
-	return title
 }
 
 // mergeTools joins the switches of the manager, the launch and the agent: off
@@ -139,6 +139,7 @@ func (m *BackgroundManager) runAttempts(a *attempt) {
 
 // runAttempt makes the calls of one attempt and returns the one to go on with.
 func (m *BackgroundManager) runAttempt(a *attempt) (next *attempt) {
+	defer a.cancel(nil)
 	over := false
 	defer func() {
 		if !over { // host code ended the goroutine: runtime.Goexit
@@ -161,7 +162,7 @@ func (m *BackgroundManager) runAttempt(a *attempt) (next *attempt) {
 		return err
 	})
 	over = true
-	return m.prompted(a, &result, err)
+	return m.prompted(a, result, err)
 }
 
 var errGoexit = errors.New("the goroutine was ended with runtime.Goexit")
@@ -176,7 +177,7 @@ func (m *BackgroundManager) exited(a *attempt) {
 	case creating:
 		m.created(a, "", &PanicError{Op: "create", Value: errGoexit})
 	case prompting:
-		if next := m.prompted(a, &Result{}, &PanicError{Op: "prompt", Value: errGoexit}); next != nil {
+		if next := m.prompted(a, Result{}, &PanicError{Op: "prompt", Value: errGoexit}); next != nil {
 			m.mu.Lock()
 			defer m.mu.Unlock()
 			m.goLocked(func() { m.runAttempts(next) })
@@ -236,50 +237,58 @@ func (m *BackgroundManager) adoptLocked(a *attempt) {
 
 // prompted takes in what Prompt returned. The caller's goroutine is free then, and
 // goes on with the attempt that is returned.
-func (m *BackgroundManager) prompted(a *attempt, r *Result, err error) (next *attempt) {
-	why := failure("prompt", err)
+func (m *BackgroundManager) prompted(a *attempt, turn Result, err error) (next *attempt) {
+	why := failure("prompt", err) // looks into an error of the host: not under mu
+	if err == nil && strings.TrimSpace(turn.Text) == "" && !turn.Empty {
+		why = because(NoOutput, nil)
+	}
+	r, spare := a.kept(turn), newAttempt()
 	m.mu.Lock()
 	defer m.unlock()
+	a.turnOver = err == nil
 	m.takeResultLocked(a, r, why)
-	m.handOver = true
+	m.spare = spare
 	m.dispatchLocked()
-	m.handOver = false
+	m.spare = nil
 	next, m.handed = m.handed, nil
 	return next
 }
 
 func (m *BackgroundManager) takeResultLocked(a *attempt, r *Result, why *Reason) {
 	a.call = returned
-	a.turnOver = why == nil
 	t := a.task
 	if a.current() {
-		m.keepResultLocked(a, r)
+		a.keepLocked(r)
 	}
 	switch {
 	case !a.current() || t.status == Stopping:
 		m.restLocked(a)
-	case why != nil:
-		m.stopLocked(t, why, false)
-	case strings.TrimSpace(r.Text) == "" && !r.Empty:
-		m.endLocked(a, onFail, because(NoOutput, nil))
-	default:
+	case why == nil:
 		m.endLocked(a, onDone, nil)
+	case a.turnOver:
+		m.endLocked(a, onFail, why)
+	default:
+		m.stopLocked(t, why, false)
 	}
 }
 
-// keepResultLocked puts what the turn said on the record, cut to its bound.
-func (m *BackgroundManager) keepResultLocked(a *attempt, turn *Result) {
-	t, r := a.task, *turn
+// kept is what is put on the record of what a turn said: cut to its bound. It is
+// called without the lock.
+func (a *attempt) kept(r Result) *Result {
 	r.History = nil
-	r.Partial = !a.turnOver || t.status == Stopping
 	r.Size = len(r.Text)
-	if r.Partial && r.Size == 0 && r.Usage == (Usage{}) {
-		return
-	}
-	if limit := t.limits.ResultBytes; limit != Off {
+	if limit := a.task.limits.ResultBytes; limit != Off {
 		r.Text = cut(r.Text, limit)
 	}
-	t.result = &r
+	return &r
+}
+
+// keepLocked puts it there, unless it is of a stopped turn and says nothing.
+func (a *attempt) keepLocked(r *Result) {
+	r.Partial = !a.turnOver || a.task.status == Stopping
+	if !r.Partial || r.Size > 0 || r.Usage != (Usage{}) {
+		a.task.result = r
+	}
 }
 
 // cut shortens s to at most n bytes, on a rune's border, and lets go of the rest.
@@ -328,15 +337,19 @@ func (m *BackgroundManager) endLocked(a *attempt, on trigger, r *Reason) {
 	if !m.transition(t, on, r) {
 		panic(fmt.Sprintf("subagent: a task that is %s was ended by %s", t.status, triggerNames[on]))
 	}
-	if !a.left {
-		a.cancel(nil)
+	if a.call != returned && !a.left {
+		a.cancel(nil) // else its goroutine does, once its calls are over
 	}
 	m.forgetLocked(a)
 }
 
 // forgetLocked drops an attempt that has no call out any more.
 func (m *BackgroundManager) forgetLocked(a *attempt) {
-	if a.call == returned && !a.aborting && !a.current() {
-		delete(m.attempts, a)
+	if a.call == returned && !a.aborting && !a.current() && a.place > 0 {
+		last := m.attempts[len(m.attempts)-1]
+		m.attempts[a.place-1], last.place = last, a.place
+		m.attempts[len(m.attempts)-1] = nil
+		m.attempts = m.attempts[:len(m.attempts)-1]
+		a.place = 0
 	}
 }

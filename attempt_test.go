@@ -90,7 +90,7 @@ func TestCreateHangs(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c := &stub{}
 			c.create = func(ctx context.Context, req CreateRequest) (SessionID, error) {
-				if req.Title != "slow (@worker)" {
+				if req.Title() != "slow (@worker)" {
 					return c.id(), nil
 				}
 				if deaf {
@@ -239,7 +239,7 @@ func TestRequestsCarryEveryField(t *testing.T) {
 		require.NoError(t, err)
 		tools := map[string]bool{"read": true, "shell": false}
 		require.Equal(t, CreateRequest{
-			Task: done.ID, Attempt: 1, Parent: "p", Agent: "a", Model: "prov/model", Variant: "high", Title: "what (@a)",
+			Task: done.ID, Attempt: 1, Parent: "p", Agent: "a", Model: "prov/model", Variant: "high", Description: "what",
 			Dir: "/tmp", System: "extra", Tools: tools, Labels: map[string]string{"category": "x"},
 		}, req)
 		require.Equal(t, Prompt{

@@ -110,8 +110,7 @@ func (c *checker) task(t *task) {
 	if t.cur != nil {
 		c.hold(t.cur.lease, &t.ticket)
 		c.that(t.cur.lease[shareKey] != nil, "task %s is %s without a lease", t.id, t.status)
-		_, listed := m.attempts[t.cur]
-		c.that(listed, "the attempt of task %s is not listed", t.id)
+		c.that(t.cur.place > 0 && m.attempts[t.cur.place-1] == t.cur, "the attempt of task %s is not listed", t.id)
 		c.that(t.status != Stopping || t.cur.deadline.place != 0 || m.phase == over, "task %s is stopping without a deadline", t.id)
 		c.that(t.status != Starting || t.limits.Start == Off || t.cur.deadline.place != 0, "task %s is starting without a deadline", t.id)
 	} else if t.status != Pending {
@@ -128,8 +127,9 @@ func (c *checker) task(t *task) {
 
 // descendantsEnd: below a stopped task nothing is open.
 func (c *checker) descendantsEnd(t *task) {
-	own := c.m.mailboxes[t.session]
-	if t.session == "" || own == nil {
+	own := t.own
+	c.that(own == c.m.mailboxes[t.session] || t.session == "", "task %s does not know its own mailbox", t.id)
+	if own == nil {
 		return
 	}
 	for _, list := range [][]*task{own.children, own.adopted} {
@@ -148,7 +148,7 @@ func has[K comparable, V any](m map[K]V, k K) bool {
 func (c *checker) queues() {
 	m := c.m
 	c.that(m.fresh.Len() == 0 && len(m.freed) == 0, "a dispatch was left undone: %d queues, %d semaphores", m.fresh.Len(), len(m.freed))
-	for k, q := range m.queues {
+	for k, q := range m.queues() {
 		n := 0
 		var last uint64
 		for b := q.all.head; b != nil; b = b.next {
@@ -158,7 +158,7 @@ func (c *checker) queues() {
 					continue
 				}
 				n, live = n+1, live+1
-				c.that(t.queue == q && t.block == b, "queue %s holds a ticket that is elsewhere", k)
+				c.that(t.sems[shareKey].queue == q && t.block == b, "queue %s holds a ticket that is elsewhere", k)
 				c.that(t.seq > last, "queue %s is not in order", k)
 				c.that(t.position() == n, "place %d of queue %s says it is %d", n, k, t.position())
 				last = t.seq
@@ -187,7 +187,7 @@ func (c *checker) waits(k Key, q *queue) {
 		return
 	}
 	var at *semaphore
-	for _, s := range append(t.sems[:], &c.m.global, &c.m.starts, q.all.first().sems[shareParent]) {
+	for _, s := range append(t.sems[:], c.m.global, c.m.starts, q.all.first().sems[shareParent]) {
 		if s != nil && q.home == &s.waiting {
 			at = s
 		}
@@ -197,15 +197,15 @@ func (c *checker) waits(k Key, q *queue) {
 
 func (c *checker) semaphores() {
 	m := c.m
-	for k, s := range m.sems {
+	for k, s := range m.limits() {
 		c.that(s.key == k && s.refs == c.refs[s] && s.refs > 0, "limit %s counts %d references and has %d", k, s.refs, c.refs[s])
 		c.that(s.held == c.held[s], "limit %s counts %d held and %d are", k, s.held, c.held[s])
 	}
-	for _, s := range []*semaphore{&m.global, &m.starts} {
+	for _, s := range []*semaphore{m.global, m.starts} {
 		c.that(s.held == c.held[s], "limit %s counts %d held and %d are", s.key, s.held, c.held[s])
 	}
 	for s := range c.held {
-		c.that(s == &m.global || s == &m.starts || m.sems[s.key] == s, "limit %s is held and not in the books", s.key)
+		c.that(m.sems[s.key.Kind][s.key.Name] == s, "limit %s is held and not in the books", s.key)
 	}
 }
 
@@ -230,11 +230,34 @@ func (b *mailbox) dead() bool {
 func (c *checker) clock() {
 	m := c.m
 	if d, ok := m.deadlines.Top(); ok && m.phase != over {
-		c.that(!m.timerAt.IsZero() && !d.at.Before(m.timerAt), "a deadline at %v is before the timer at %v", d.at, m.timerAt)
+		c.that(m.timerAt != 0 && d.at >= m.timerAt, "a deadline at %v is before the timer at %v", d.at, m.timerAt)
 	}
-	for a := range m.attempts {
+	for i, a := range m.attempts {
+		c.that(int(a.place) == i+1, "attempt %d of the list says it is %d", i+1, a.place)
 		c.that(a.current() || len(a.callsOut()) > 0, "an attempt of task %s is listed with nothing out", a.task.id)
 	}
+}
+
+// queues are those in which somebody waits.
+func (m *BackgroundManager) queues() map[Key]*queue {
+	queues := map[Key]*queue{}
+	for s := range m.sems.each {
+		if s.queue != nil && s.queue.all.n > 0 {
+			queues[s.key] = s.queue
+		}
+	}
+	return queues
+}
+
+// limits are the semaphores that tickets name.
+func (m *BackgroundManager) limits() map[Key]*semaphore {
+	limits := map[Key]*semaphore{}
+	for s := range m.sems.each {
+		if s != m.global && s != m.starts {
+			limits[s.key] = s
+		}
+	}
+	return limits
 }
 
 // OutsideHolds counts leases and reservations that callers hold.

@@ -160,11 +160,10 @@ func (m *BackgroundManager) cancelAll(f Filter, o CancelOptions) ([]taskEnding, 
 // They stop at the same time; each takes its own descendants along, and one that
 // has ended does not shield those it left running.
 func (m *BackgroundManager) cascadeLocked(t *task) {
-	own := m.mailboxes[t.session]
-	if t.session == "" || own == nil {
+	if t.own == nil {
 		return
 	}
-	for _, children := range [][]*task{own.children, own.adopted} {
+	for _, children := range [][]*task{t.own.children, t.own.adopted} {
 		for _, child := range children {
 			if child.status < Stopping {
 				m.stopLocked(child, because(ParentGone, nil), false)

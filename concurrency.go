@@ -19,6 +19,7 @@ const (
 	GlobalKey                        // everything; no Name
 	ParentKey                        // the children of one parent session; in SetLimit, without Name, of each
 	StartsKey                        // sessions being created; no Name
+	numKinds
 )
 
 var keyKinds = [...]string{
@@ -104,6 +105,7 @@ type semaphore struct {
 	limit   int // Off: none
 	held    int
 	refs    int               // tickets that name it; at 0 it leaves the books
+	queue   *queue            // the line of a model or of an agent; nil for other kinds
 	waiting heap.Heap[*queue] // queues whose candidate waits for room here
 	lanes   []*lane           // a parent's cap only: its lanes, passed over
 	freed   bool              // stands in the manager's freed list
@@ -119,9 +121,9 @@ type lease [leaseShares]*semaphore
 // semaphore without room.
 func (m *BackgroundManager) takeLocked(t *ticket) (l lease, full *semaphore) {
 	copy(l[:], t.sems[:])
-	l[shareGlobal] = &m.global
+	l[shareGlobal] = m.global
 	if _, creates := t.taker.(*task); creates {
-		l[shareStarts] = &m.starts
+		l[shareStarts] = m.starts
 	}
 	for _, s := range l {
 		if s != nil && s.full() {
@@ -178,15 +180,22 @@ func (m *BackgroundManager) settleLanesLocked(s *semaphore) {
 	}
 }
 
-// freshenLocked has a queue compete in the next dispatch, whatever it waited for.
+// freshenLocked has a queue compete in the next dispatch, whatever it waited for;
+// one whose own limit is used up, as most are, needs no try to know what for.
 func (m *BackgroundManager) freshenLocked(q *queue) {
 	if q.home != nil {
 		q.home.Remove(q)
 		q.home = nil
 	}
-	if t := q.candidate(); t != nil {
-		q.enter(&m.fresh, t)
+	t := q.candidate()
+	if t == nil {
+		return
 	}
+	home := &m.fresh
+	if own := t.sems[shareKey]; own.full() {
+		home = &own.waiting
+	}
+	q.enter(home, t)
 }
 
 func (q *queue) enter(home *heap.Heap[*queue], t *ticket) {
@@ -263,13 +272,8 @@ func (m *BackgroundManager) grantLocked(t *ticket, l lease) {
 }
 
 // enqueueLocked puts a ticket at the end of the queue of its key.
-func (m *BackgroundManager) enqueueLocked(t *ticket, k Key) {
-	q := m.queues[k]
-	if q == nil {
-		q = &queue{key: k, all: fifo{removals: 1}}
-		q.split(m.cfg.Keys.PerParent != Off)
-		m.queues[k] = q
-	}
+func (m *BackgroundManager) enqueueLocked(t *ticket) {
+	q := t.sems[shareKey].queue
 	m.seq++
 	t.seq = m.seq
 	q.push(t)
@@ -289,12 +293,9 @@ func (m *BackgroundManager) leaveQueueLocked(t *task) {
 
 // unqueueLocked takes a waiting ticket out and lets the rest of its queue compete.
 func (m *BackgroundManager) unqueueLocked(t *ticket) {
-	q := t.queue
+	q := t.sems[shareKey].queue
 	q.remove(t)
 	m.freshenLocked(q)
-	if q.all.n == 0 {
-		delete(m.queues, q.key)
-	}
 }
 
 // nameSharesLocked resolves, once, the semaphores that work falls under.
@@ -317,18 +318,44 @@ func (m *BackgroundManager) dropSharesLocked(t *ticket) {
 			continue
 		}
 		if s.refs--; s.refs == 0 {
-			delete(m.sems, s.key)
+			delete(m.sems[s.key.Kind], s.key.Name)
 		}
 	}
 	t.sems = [numShares]*semaphore{}
 }
 
 func (m *BackgroundManager) semaphoreLocked(k Key) *semaphore {
-	s := m.sems[k]
+	s := m.sems[k.Kind][k.Name]
 	if s == nil {
 		s = &semaphore{key: k, limit: m.cfg.Keys.limitOf(k)}
-		m.sems[k] = s
+		if k.Kind == ModelKey || k.Kind == AgentKey {
+			s.queue = newQueue(m.cfg.Keys.PerParent != Off)
+		}
+		m.sems.add(s)
 	}
 	s.refs++
 	return s
+}
+
+// semaphores are those in the books, by kind and name.
+type semaphores [numKinds]map[string]*semaphore
+
+func (all *semaphores) add(s *semaphore) *semaphore {
+	named := &all[s.key.Kind]
+	if *named == nil {
+		*named = map[string]*semaphore{}
+	}
+	(*named)[s.key.Name] = s
+	return s
+}
+
+// each goes through all of them, in no order.
+func (all *semaphores) each(yield func(*semaphore) bool) {
+	for _, named := range all {
+		for _, s := range named {
+			if !yield(s) {
+				return
+			}
+		}
+	}
 }

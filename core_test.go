@@ -122,14 +122,14 @@ func inventory(m *BackgroundManager) map[string]int {
 	defer m.mu.Unlock()
 	n := map[string]int{
 		"tasks": len(m.tasks), "ids": len(m.byID), "sessions": len(m.bySession), "live": m.live,
-		"mailboxes": len(m.mailboxes), "roots": len(m.roots), "queues": len(m.queues), "limits": len(m.sems),
+		"mailboxes": len(m.mailboxes), "roots": len(m.roots), "queues": len(m.queues()), "limits": len(m.limits()),
 		"waiters": len(m.waiters), "attempts": len(m.attempts), "deadlines": m.deadlines.Len(), "seq": int(m.seq),
 		"global": m.global.held, "starts": m.starts.held, "routines": m.routines,
 	}
-	for _, q := range m.queues {
+	for _, q := range m.queues() {
 		n["waiting"] += q.all.n
 	}
-	for _, s := range m.sems {
+	for _, s := range m.limits() {
 		n["held"] += s.held
 		n["refs"] += s.refs
 	}

@@ -121,8 +121,8 @@ func TestL26WaitersAtShutdownAreAnswered(t *testing.T) {
 		require.NoError(t, m.Close())
 		g.Wait()
 		require.Empty(t, m.waiters)
-		require.Empty(t, m.queues)
-		require.Empty(t, m.sems)
+		require.Empty(t, m.queues())
+		require.Empty(t, m.limits())
 		require.Empty(t, m.watches)
 	})
 }

@@ -84,6 +84,29 @@ func (e *AgentError) Error() string {
 
 func (e *AgentError) Unwrap() error { return e.Kind }
 
+// captured is what a task keeps of its LaunchInput; its owner knows the parent.
+type captured struct {
+	Agent, Model, Prompt, Description, Origin string
+	*extras
+}
+
+// extras are what few launches set. The others share noExtras.
+type extras struct {
+	Variant, System, Dir string
+	Tools                map[string]bool
+	Labels               map[string]string
+}
+
+var noExtras extras
+
+func capture(in *LaunchInput) captured {
+	c := captured{in.Agent, in.Model, in.Prompt, in.Description, in.Origin, &noExtras}
+	if in.Variant != "" || in.System != "" || in.Dir != "" || in.Tools != nil || in.Labels != nil {
+		c.extras = &extras{in.Variant, in.System, in.Dir, in.Tools, in.Labels}
+	}
+	return c
+}
+
 // plan is a launch that was checked as far as that goes without the lock.
 type plan struct {
 	id     TaskID
@@ -214,10 +237,14 @@ func (m *BackgroundManager) checkLocked(p plan) error {
 	if err := m.admitLocked(p.origin); err != nil {
 		return err
 	}
+	depth := m.cfg.Spawn.QueueDepth
+	if depth == Off {
+		return nil
+	}
 	k := keyOf(p.in.Agent, p.in.Model)
-	if q, depth := m.queues[k], m.cfg.Spawn.QueueDepth; q != nil && depth != Off && q.all.n >= depth {
+	if s := m.sems[k.Kind][k.Name]; s != nil && s.queue.all.n >= depth {
 		return &LimitError{
-			Kind: ErrQueueFull, Setting: "Config.Spawn.QueueDepth", Limit: depth, Used: q.all.n,
+			Kind: ErrQueueFull, Setting: "Config.Spawn.QueueDepth", Limit: depth, Used: s.queue.all.n,
 			Parent: p.in.Parent, Root: p.origin.Root, Key: k,
 		}
 	}
@@ -229,11 +256,11 @@ func (m *BackgroundManager) launchLocked(p plan) (*task, error) {
 	if err := m.checkLocked(p); err != nil {
 		return nil, err
 	}
-	now := time.Now()
+	now := m.now()
 	t := &task{
-		id: p.id, number: int64(len(m.tasks)), in: p.in, limits: p.limits, silent: p.in.NoNotice,
+		id: p.id, number: int32(len(m.tasks)), in: capture(&p.in), limits: p.limits, silent: p.in.NoNotice,
 		owner: m.mailboxLocked(p.origin), root: m.spawnLocked(p.origin),
-		depth: int32(p.origin.Depth), run: 1, status: Pending, queued: m.instant(now),
+		depth: int16(p.origin.Depth), run: 1, status: Pending, queued: now,
 	}
 	t.taker = t
 	m.tasks = append(m.tasks, t)
@@ -243,23 +270,23 @@ func (m *BackgroundManager) launchLocked(p plan) (*task, error) {
 	m.adoptChildLocked(t, p.origin)
 	m.live++
 	m.count[Pending]++
-	m.nameSharesLocked(&t.ticket, t.in.Parent, t.in.Agent, t.in.Model)
-	m.enqueueLocked(&t.ticket, keyOf(t.in.Agent, t.in.Model))
+	m.nameSharesLocked(&t.ticket, p.in.Parent, t.in.Agent, t.in.Model)
+	m.enqueueLocked(&t.ticket)
 	if t.limits.QueueWait != Off {
 		t.queueWait = &deadline{owner: t}
-		m.armLocked(t.queueWait, now.Add(t.limits.QueueWait))
+		m.armLocked(t.queueWait, now.after(t.limits.QueueWait))
 	}
 	m.countWatchesLocked(t)
 	return t, nil
 }
 
 // dueLocked is a pending task's deadline: it waited too long.
-func (t *task) dueLocked(m *BackgroundManager, now time.Time) {
+func (t *task) dueLocked(m *BackgroundManager, now instant) {
 	if t.status != Pending {
 		return
 	}
 	m.stopLocked(t, &Reason{
 		Code: QueueTimeout, Limit: "queue wait", Value: t.limits.QueueWait.String(),
-		Observed: now.Sub(m.time(t.queued)).String(), Setting: "TaskLimits.QueueWait",
+		Observed: time.Duration(now - t.queued).String(), Setting: "TaskLimits.QueueWait",
 	}, false)
 }

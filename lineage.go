@@ -2,7 +2,6 @@ package subagent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 )
@@ -18,7 +17,7 @@ type origin struct {
 // for one without an end.
 const maxLineage = 256
 
-var errLineageCycle = errors.New("the parent chain has no end")
+var errLineageCycle = fmt.Errorf("the parent chain has no end, or more than %d links", maxLineage)
 
 // trace finds out where a parent session comes from: from memory where the
 // session is known, else from the client, one step at a time up to a session
@@ -32,7 +31,9 @@ func (m *BackgroundManager) trace(ctx context.Context, parent SessionID) (origin
 		}
 		if ok {
 			o.Parent = parent
-			o.Depth += steps
+			if o.Depth += steps; o.Depth > maxLineage {
+				break
+			}
 			return o, nil
 		}
 		next, err := m.caps.parentOf(ctx, above)
@@ -62,17 +63,22 @@ func (m *BackgroundManager) known(s SessionID) (o origin, ok bool, err error) {
 	if s == "" {
 		return origin{Lineage: Lineage{Depth: 1}}, true, nil
 	}
-	if t := m.bySession[s]; t != nil {
-		o = origin{Lineage: Lineage{s, t.root.id, int(t.depth) + 1}, under: t}
-		if t.root.id == "" {
-			o.root = t.root
-		}
-		return o, true, nil
-	}
 	if b := m.mailboxes[s]; b != nil {
 		return b.origin, true, nil
 	}
+	if t := m.bySession[s]; t != nil {
+		return t.origin(), true, nil
+	}
 	return origin{}, false, nil
+}
+
+// origin is that of what a task's session launches.
+func (t *task) origin() origin {
+	o := origin{Lineage: Lineage{t.session, t.root.id, int(t.depth) + 1}, under: t}
+	if t.root.id == "" {
+		o.root = t.root
+	}
+	return o
 }
 
 // Reservation is a place under the spawn limits for a child that is made without

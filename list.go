@@ -118,7 +118,7 @@ func (m *BackgroundManager) matcherLocked(f Filter) (func(*task) bool, error) {
 	}
 	return func(t *task) bool {
 		return (f.IDs == nil || ids[t.id]) &&
-			(f.Parent == "" || t.in.Parent == f.Parent) &&
+			(f.Parent == "" || t.parent() == f.Parent) &&
 			(f.Root == "" || t.root.id == f.Root) &&
 			(f.Under == "" || t.under(f.Under)) &&
 			(f.Agent == "" || t.in.Agent == f.Agent) &&
@@ -139,7 +139,7 @@ func hasLabels(have, want map[string]string) bool {
 // under reports whether a session is above the task, as far as the books know.
 func (t *task) under(s SessionID) bool {
 	for {
-		if t.in.Parent == s || t.root.id == s {
+		if t.parent() == s || t.root.id == s {
 			return true
 		}
 		above := t.owner.origin.under

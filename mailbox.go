@@ -29,7 +29,7 @@ type mailbox struct {
 	batch    *Notification // frozen: sent at least once, or drained
 	earlier  []Notice      // delivered since the last final one
 	open     bool          // something was delivered since then
-	first    time.Time     // when gathering began
+	first    instant       // when gathering began
 	tries    int
 	lastErr  error
 	deadline deadline
@@ -42,6 +42,9 @@ func (m *BackgroundManager) mailboxLocked(o origin) *mailbox {
 		b = &mailbox{origin: o}
 		b.deadline.owner = b
 		m.mailboxes[o.Parent] = b
+		if o.under != nil && o.under.session == o.Parent {
+			o.under.own = b
+		}
 	}
 	return b
 }
@@ -52,14 +55,13 @@ func (m *BackgroundManager) adoptChildLocked(t *task, o origin) {
 	if o.under == nil || o.under.session == o.Parent {
 		return
 	}
-	above := m.mailboxLocked(origin{Lineage: Lineage{o.under.session, o.Root, int(o.under.depth) + 1}, under: o.under})
+	above := m.mailboxLocked(o.under.origin())
 	above.adopted = append(above.adopted, t)
 }
 
 // oweLocked puts down, in the instant of a run's ending, that its parent has one
 // live child less and what it is owed for it.
 func (m *BackgroundManager) oweLocked(t *task) {
-	now := m.time(t.ended)
 	b := t.owner
 	b.live--
 	// Descendants that end with their ancestor are told by its notice.
@@ -70,8 +72,8 @@ func (m *BackgroundManager) oweLocked(t *task) {
 		}
 		b.notices = append(b.notices, m.noticeLocked(t))
 	}
-	m.postLocked(b, now)
-	m.bequeathLocked(t, now)
+	m.postLocked(b, t.ended)
+	m.bequeathLocked(t, t.ended)
 }
 
 // heirLocked is where notices for a mailbox go: to its own session, or, once that
@@ -84,9 +86,9 @@ func (b *mailbox) heirLocked() *mailbox {
 }
 
 // bequeathLocked hands on what a task that has ended was itself owed.
-func (m *BackgroundManager) bequeathLocked(t *task, now time.Time) {
-	b := m.mailboxes[t.session]
-	if t.session == "" || b == nil || b.state == mailSending || b.state == mailDrained {
+func (m *BackgroundManager) bequeathLocked(t *task, now instant) {
+	b := t.own
+	if b == nil || b.state == mailSending || b.state == mailDrained {
 		return // what is out comes back here
 	}
 	heir := b.heirLocked()
@@ -125,8 +127,8 @@ func (m *BackgroundManager) noticeLocked(t *task) Notice {
 			n.Preview = cut(t.result.Text, bytes)
 		}
 	}
-	if own := m.mailboxes[t.session]; own != nil && t.session != "" {
-		n.Open = own.live
+	if t.own != nil {
+		n.Open = t.own.live
 	}
 	return n
 }
@@ -202,6 +204,6 @@ func (m *BackgroundManager) acknowledger(b *mailbox, n *Notification) func(bool)
 			m.told.Drained += len(n.Notices)
 			b.closeBatch()
 		}
-		m.cameBackLocked(b, time.Now())
+		m.cameBackLocked(b, m.now())
 	}
 }

@@ -52,23 +52,22 @@ type BackgroundManager struct {
 	live      int              // tasks that have not ended
 	count     [numStatuses]int // tasks by status
 
-	queues         map[Key]*queue
-	sems           map[Key]*semaphore
-	global, starts semaphore
+	sems           semaphores        // with their queues
+	global, starts *semaphore        // among them, for good
 	fresh          heap.Heap[*queue] // queues to try in the next dispatch
 	freed          []*semaphore      // semaphores with room to look at in it
 	waiters        map[*waiter]struct{}
 
-	attempts  map[*attempt]struct{} // those with a call out
-	handOver  bool                  // one attempt may go to the goroutine that dispatches
-	handed    *attempt              // and is this one
-	unstopped map[*task]struct{}    // tasks with a child that may still be running
+	attempts  []*attempt         // those with a call out
+	spare     *attempt           // for one task to start in the goroutine that dispatches …
+	handed    *attempt           // … and the same once it was taken
+	unstopped map[*task]struct{} // tasks with a child that may still be running
 	watches   map[*watch]struct{}
 	told      NoticeStats
 
 	deadlines heap.Heap[*deadline]
 	timer     *time.Timer // the one timer; fires at or before the first deadline
-	timerAt   time.Time
+	timerAt   instant     // 0: it is not set
 
 	lines    []line        // log lines to write once mu is released
 	routines int           // goroutines of ours that run
@@ -102,18 +101,15 @@ func New(client SessionClient, cfg Config) (*BackgroundManager, error) {
 		bySession: map[SessionID]*task{},
 		mailboxes: map[SessionID]*mailbox{},
 		roots:     map[SessionID]*root{},
-		queues:    map[Key]*queue{},
-		sems:      map[Key]*semaphore{},
 		waiters:   map[*waiter]struct{}{},
-		attempts:  map[*attempt]struct{}{},
 		unstopped: map[*task]struct{}{},
 		watches:   map[*watch]struct{}{},
-		global:    semaphore{key: Key{Kind: GlobalKey}, limit: cfg.Keys.Global},
-		starts:    semaphore{key: Key{Kind: StartsKey}, limit: cfg.Keys.Starts},
 		releasing: map[SessionID]TaskID{},
 		hurry:     make(chan struct{}),
 		shutdown:  make(chan struct{}),
 	}
+	m.global = m.sems.add(&semaphore{key: Key{Kind: GlobalKey}, limit: cfg.Keys.Global})
+	m.starts = m.sems.add(&semaphore{key: Key{Kind: StartsKey}, limit: cfg.Keys.Starts})
 	m.life, m.end = context.WithCancel(context.Background())
 	if cfg.Notifier != nil {
 		m.caps.notifier = cfg.Notifier
@@ -212,7 +208,7 @@ func (m *BackgroundManager) logTransitionLocked(t *task, from Status) {
 		return
 	}
 	attrs := []slog.Attr{
-		slog.String("task", string(t.id)), slog.String("parent", string(t.in.Parent)),
+		slog.String("task", string(t.id)), slog.String("parent", string(t.parent())),
 		slog.String("key", keyOf(t.in.Agent, t.in.Model).String()), slog.Int("attempt", int(t.attempts)),
 		slog.String("from", from.String()), slog.String("to", t.status.String()),
 	}
@@ -224,19 +220,19 @@ func (m *BackgroundManager) logTransitionLocked(t *task, from Status) {
 
 // deadline is one entry of the heap that a single timer serves.
 type deadline struct {
-	at    time.Time
+	at    instant
 	owner interface {
 		// dueLocked is called once the deadline has passed and left the heap.
-		dueLocked(m *BackgroundManager, now time.Time)
+		dueLocked(m *BackgroundManager, now instant)
 	}
 	place int
 }
 
-func (d *deadline) Before(o *deadline) bool { return d.at.Before(o.at) }
+func (d *deadline) Before(o *deadline) bool { return d.at < o.at }
 func (d *deadline) Place() *int             { return &d.place }
 
 // armLocked sets a deadline, or moves it.
-func (m *BackgroundManager) armLocked(d *deadline, at time.Time) {
+func (m *BackgroundManager) armLocked(d *deadline, at instant) {
 	d.at = at
 	m.deadlines.Push(d)
 	m.setTimerLocked()
@@ -246,11 +242,11 @@ func (m *BackgroundManager) armLocked(d *deadline, at time.Time) {
 // too early is left alone: it looks and is set again.
 func (m *BackgroundManager) setTimerLocked() {
 	first, ok := m.deadlines.Top()
-	if !ok || !m.timerAt.IsZero() && !first.at.Before(m.timerAt) {
+	if !ok || m.timerAt != 0 && first.at >= m.timerAt {
 		return
 	}
 	m.timerAt = first.at
-	wait := time.Until(first.at)
+	wait := time.Duration(first.at - m.now())
 	if m.timer == nil {
 		m.timer = time.AfterFunc(wait, m.onTimer)
 	} else {
@@ -265,9 +261,9 @@ func (m *BackgroundManager) disarmLocked(d *deadline) { m.deadlines.Remove(d) }
 func (m *BackgroundManager) onTimer() {
 	m.mu.Lock()
 	defer m.unlock()
-	m.timerAt = time.Time{}
-	now := time.Now()
-	for d, ok := m.deadlines.Top(); ok && !d.at.After(now); d, ok = m.deadlines.Top() {
+	m.timerAt = 0
+	now := m.now()
+	for d, ok := m.deadlines.Top(); ok && d.at <= now; d, ok = m.deadlines.Top() {
 		m.deadlines.Remove(d)
 		d.owner.dueLocked(m, now)
 	}

@@ -98,7 +98,7 @@ func (b *mailbox) owes() bool {
 
 // postLocked has a mailbox deliver what it owes. What is out already is looked at
 // again when it comes back.
-func (m *BackgroundManager) postLocked(b *mailbox, now time.Time) {
+func (m *BackgroundManager) postLocked(b *mailbox, now instant) {
 	if m.caps.notifier == nil || !b.owes() || m.phase == over {
 		return
 	}
@@ -115,15 +115,15 @@ func (m *BackgroundManager) postLocked(b *mailbox, now time.Time) {
 	default:
 		return
 	}
-	at := now.Add(max(m.cfg.Mailbox.Gather, 0))
-	if most := m.cfg.Mailbox.GatherMax; most != Off && b.first.Add(most).Before(at) {
-		at = b.first.Add(most)
+	at := now.after(max(m.cfg.Mailbox.Gather, 0))
+	if most := m.cfg.Mailbox.GatherMax; most != Off {
+		at = min(at, b.first.after(most))
 	}
 	m.armLocked(&b.deadline, at)
 }
 
 // dueLocked is the mailbox's deadline: the batch was gathered, or may be sent again.
-func (b *mailbox) dueLocked(m *BackgroundManager, _ time.Time) { m.sendLocked(b) }
+func (b *mailbox) dueLocked(m *BackgroundManager, _ instant) { m.sendLocked(b) }
 
 // sendLocked takes the batch and starts its delivery.
 func (m *BackgroundManager) sendLocked(b *mailbox) {
@@ -218,7 +218,7 @@ func cloneNotices(notices ...[]Notice) []Notice {
 
 // deliveredLocked takes in what became of the frozen batch.
 func (m *BackgroundManager) deliveredLocked(b *mailbox, d Delivery, err error) {
-	now := time.Now()
+	now := m.now()
 	m.told.Deliveries[d]++
 	b.tries++
 	b.lastErr = err
@@ -238,13 +238,13 @@ func (m *BackgroundManager) deliveredLocked(b *mailbox, d Delivery, err error) {
 		m.logLocked(slog.LevelWarn, "notification parked", slog.String("parent", string(b.origin.Parent)), slog.Int("tries", b.tries))
 	default:
 		b.state = mailWaiting
-		m.armLocked(&b.deadline, now.Add(m.cfg.Mailbox.pause(b.tries)))
+		m.armLocked(&b.deadline, now.after(m.cfg.Mailbox.pause(b.tries)))
 	}
 	m.cameBackLocked(b, now)
 }
 
 // cameBackLocked looks at a mailbox again after a delivery or a drain.
-func (m *BackgroundManager) cameBackLocked(b *mailbox, now time.Time) {
+func (m *BackgroundManager) cameBackLocked(b *mailbox, now instant) {
 	if u := b.origin.under; u != nil && u.session == b.origin.Parent && u.status.Terminal() {
 		m.bequeathLocked(u, now)
 	}

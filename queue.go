@@ -16,16 +16,14 @@ import (
 type ticket struct {
 	seq   uint64 // order of enqueue over all queues: the age
 	sems  [numShares]*semaphore
-	queue *queue
 	taker taker // who gets the lease
 
 	block *block // where it stands; nil while it does not wait
-	slot  int32
+	spot  *spot  // while there are lanes
+	slot  int16
 	// passes counts the younger tickets of its queue that went first while it
-	// was held up by its parent's cap.
-	passes int32
-
-	spot *spot // while there are lanes
+	// was held up by its parent's cap; at most maxPasses.
+	passes int16
 }
 
 // spot is a ticket's place in its lane.
@@ -51,8 +49,9 @@ const blockSize = 256
 type block struct {
 	tickets    [blockSize]*ticket
 	set        [blockSize / 64]uint64 // a bit for each slot with a ticket
-	used       int32                  // slots handed out
-	live       int32                  // tickets still here
+	used       int16                  // slots handed out
+	live       int16                  // tickets still here
+	fifo       *fifo
 	prev, next *block
 
 	before int    // tickets in the blocks before this one …
@@ -70,7 +69,7 @@ type fifo struct {
 func (f *fifo) push(t *ticket) {
 	b := f.tail
 	if b == nil || b.used == blockSize {
-		b = &block{prev: f.tail}
+		b = &block{fifo: f, prev: f.tail}
 		if f.tail == nil {
 			f.head = b
 		} else {
@@ -128,7 +127,7 @@ func (t *ticket) position() int {
 	if b == nil {
 		return 0
 	}
-	n := t.queue.all.ahead(b) + 1
+	n := b.fifo.ahead(b) + 1
 	for i := range t.slot / 64 {
 		n += bits.OnesCount64(b.set[i])
 	}
@@ -153,9 +152,8 @@ func (f *fifo) ahead(b *block) int {
 	return b.before
 }
 
-// queue is the line of one key. It is in the books while somebody waits in it.
+// queue is the line of one key.
 type queue struct {
-	key Key
 	all fifo
 
 	// lanes part the line by parent while a cap per parent is set, so that a
@@ -166,6 +164,12 @@ type queue struct {
 	age   uint64             // seq of the ticket it competes with
 	home  *heap.Heap[*queue] // where it stands: m.fresh, or a semaphore's waiting; nil: idle
 	place int
+}
+
+func newQueue(byParent bool) *queue {
+	q := &queue{all: fifo{removals: 1}}
+	q.split(byParent)
+	return q
 }
 
 func (q *queue) Before(o *queue) bool { return q.age < o.age }
@@ -184,7 +188,6 @@ func (l *lane) Before(o *lane) bool { return l.head.before(o.head) }
 func (l *lane) Place() *int         { return &l.place }
 
 func (q *queue) push(t *ticket) {
-	t.queue = q
 	q.all.push(t)
 	if q.lanes != nil {
 		q.joinLane(t)

@@ -226,9 +226,9 @@ func (q *queueModel) check(t *rapid.T) {
 		}
 		return x.status.Terminal()
 	})
-	require.Len(t, q.m.queues, len(queues))
+	require.Len(t, q.m.queues(), len(queues))
 	for k, n := range queues {
-		require.Equal(t, n, q.m.queues[k].all.n, "the queue of %s", k)
+		require.Equal(t, n, q.m.queues()[k].all.n, "the queue of %s", k)
 	}
 }
 
@@ -253,7 +253,7 @@ func (q *queueModel) checkLimits(t *rapid.T) {
 				refs++
 			}
 		}
-		s := q.m.sems[k]
+		s := q.m.limits()[k]
 		if refs == 0 {
 			require.Nil(t, s, "%s", k)
 			continue
@@ -261,7 +261,7 @@ func (q *queueModel) checkLimits(t *rapid.T) {
 		inUse++
 		require.Equal(t, []int{refs, q.held(k), q.limit(k)}, []int{s.refs, s.held, s.limit}, "references, held and limit of %s", k)
 	}
-	require.Len(t, q.m.sems, inUse)
+	require.Len(t, q.m.limits(), inUse)
 }
 
 // Handle makes q a log handler: grants are told in order by the manager's log.

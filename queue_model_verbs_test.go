@@ -42,7 +42,7 @@ func (q *queueModel) acquire(x *modelled) {
 	m.mu.Lock()
 	defer m.unlock()
 	m.nameSharesLocked(&x.holder.ticket, x.parent, x.agent, x.model)
-	m.enqueueLocked(&x.holder.ticket, x.key())
+	m.enqueueLocked(&x.holder.ticket)
 	m.waiters[x.holder] = struct{}{}
 }
 
@@ -206,8 +206,8 @@ func (q *queueModel) end(t *rapid.T) {
 		}
 		x.creating = false
 	}
-	require.Empty(t, q.m.queues, "all have had their turn")
-	require.Empty(t, q.m.sems)
+	require.Empty(t, q.m.queues(), "all have had their turn")
+	require.Empty(t, q.m.limits())
 	close(q.over)
 	require.NoError(t, q.m.Close())
 }

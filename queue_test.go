@@ -74,7 +74,7 @@ func TestLongQueue(t *testing.T) {
 			}
 		}
 		require.Equal(t, 0, m.Stats().Keys[0].Waiting)
-		require.Empty(t, m.queues)
+		require.Empty(t, m.queues())
 		require.NoError(t, m.CheckBooks(nil, nil))
 	})
 }
@@ -90,12 +90,12 @@ func TestDrainedQueueIsGone(t *testing.T) {
 				launch(t, m, asks("p", "m/x", fmt.Sprint(i)))
 				launch(t, m, asks("q", "", fmt.Sprint("q", i)))
 			}
-			require.Len(t, m.queues, 2)
+			require.Len(t, m.queues(), 2)
 			s.end("0", "q0", "1", "q1")
-			require.Empty(t, m.queues)
-			require.NotEmpty(t, m.sems)
+			require.Empty(t, m.queues())
+			require.NotEmpty(t, m.limits())
 			s.end("2", "q2")
-			require.Empty(t, m.sems)
+			require.Empty(t, m.limits())
 			require.Empty(t, m.freed)
 			require.Zero(t, m.fresh.Len())
 			require.Len(t, s.order(), 6*(round+1))
@@ -143,7 +143,7 @@ func TestHangingCreateBlocksNobody(t *testing.T) {
 		box := &inbox{}
 		c := &stub{}
 		c.create = func(ctx context.Context, r CreateRequest) (SessionID, error) {
-			if r.Title == "stuck (@worker)" {
+			if r.Description == "stuck" {
 				<-ctx.Done()
 				return "", ctx.Err()
 			}
@@ -169,7 +169,7 @@ func TestHangingCreateBlocksNobody(t *testing.T) {
 		require.ErrorIs(t, failed.Reason, StartTimeout)
 		require.Equal(t, "1m0s", failed.Reason.Value)
 		require.Equal(t, "TaskLimits.Start", failed.Reason.Setting)
-		require.Empty(t, m.sems)
+		require.Empty(t, m.limits())
 		pass(time.Second)
 		told := box.all()[10:] // p hears of each of its ten, a second apart
 		require.Len(t, told, 1)
@@ -200,7 +200,7 @@ func TestFailedStartsGoOn(t *testing.T) {
 		}
 		synctest.Wait()
 		require.Equal(t, map[Status]int{Completed: 5, Failed: 15}, m.Stats().Tasks)
-		require.Empty(t, m.sems)
+		require.Empty(t, m.limits())
 	})
 }
 

@@ -52,6 +52,7 @@ func (p *MailboxPolicy) render(n Notification) string {
 		left += moreRoom
 	}
 	quotes := p.quotes(n.Notices[:len(lines)], left-len(quoteNote))
+	b.Grow(len(quoteNote) + size(lines) + size(quotes) + moreRoom + tail)
 	if quotes != nil {
 		b.WriteString(quoteNote)
 	}
@@ -72,6 +73,13 @@ func (p *MailboxPolicy) render(n Notification) string {
 	}
 	b.WriteString(readNote)
 	return b.String()
+}
+
+func size(parts []string) (n int) {
+	for _, s := range parts {
+		n += len(s)
+	}
+	return n
 }
 
 // headline says what this is and how much is still to come.

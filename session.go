@@ -1,6 +1,7 @@
 package subagent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -68,17 +69,27 @@ type Steerer interface {
 // CreateRequest is what a new session is made from. Empty fields leave the
 // choice to the client.
 type CreateRequest struct {
-	Task    TaskID
-	Attempt int       // counts the task's sessions, from 1
-	Parent  SessionID // "" when the task was launched without one
-	Agent   string    // cleaned, aliases resolved
-	Model   string    // "provider/model", or "" for the agent's own
-	Variant string
-	Title   string // "description (@agent)"; with the attempt's number from the second on
-	Dir     string // working directory; "": the parent's, as far as the client knows it
-	System  string // extra system text
-	Tools   map[string]bool
-	Labels  map[string]string
+	Task        TaskID
+	Attempt     int       // counts the task's sessions, from 1
+	Parent      SessionID // "" when the task was launched without one
+	Agent       string    // cleaned, aliases resolved
+	Model       string    // "provider/model", or "" for the agent's own
+	Variant     string
+	Description string // of the launch; see Title
+	Dir         string // working directory; "": the parent's, as far as the client knows it
+	System      string // extra system text
+	Tools       map[string]bool
+	Labels      map[string]string
+}
+
+// Title is a name for the session that tells it apart from others of the same
+// task: "description (@agent)", with the attempt's number from the second on.
+func (r CreateRequest) Title() string {
+	title := cmp.Or(r.Description, string(r.Task)) + " (@" + r.Agent + ")"
+	if r.Attempt > 1 {
+		title += fmt.Sprintf(", attempt %d", r.Attempt)
+	}
+	return title
 }
 
 // Prompt is one turn's input. It repeats what a host may want with each turn.

@@ -146,7 +146,7 @@ func (m *BackgroundManager) flush() {
 	m.mu.Lock()
 	defer m.unlock()
 	m.phase = flushing
-	for a := range m.attempts {
+	for _, a := range m.attempts {
 		a.cancel(nil)
 	}
 	for _, b := range m.mailboxes {
@@ -222,7 +222,7 @@ func (m *BackgroundManager) finish() {
 
 // outLocked lists children not known to be at rest and calls that are out.
 func (m *BackgroundManager) outLocked() (calls []UnstoppedCall) {
-	for a := range m.attempts {
+	for _, a := range m.attempts {
 		for _, op := range a.callsOut() {
 			calls = append(calls, UnstoppedCall{Op: op, Task: a.task.id, Session: a.session, Err: a.task.unstoppedLocked()})
 		}

@@ -49,14 +49,12 @@ func (m *BackgroundManager) Stats() Stats {
 			s.Tasks[Status(status)] = n
 		}
 	}
-	for a := range m.attempts {
+	for _, a := range m.attempts {
 		s.Calls += len(a.callsOut())
 	}
-	for _, sem := range m.sems {
+	for sem := range m.sems.each {
 		s.Keys = m.keyStatsLocked(s.Keys, sem)
 	}
-	s.Keys = m.keyStatsLocked(s.Keys, &m.global)
-	s.Keys = m.keyStatsLocked(s.Keys, &m.starts)
 	slices.SortFunc(s.Keys, func(a, b KeyStats) int {
 		return cmp.Or(cmp.Compare(a.Key.Kind, b.Key.Kind), cmp.Compare(a.Key.Name, b.Key.Name))
 	})
@@ -65,16 +63,12 @@ func (m *BackgroundManager) Stats() Stats {
 
 func (m *BackgroundManager) keyStatsLocked(list []KeyStats, s *semaphore) []KeyStats {
 	k := KeyStats{Key: s.key, Limit: s.limit, Held: s.held}
-	own := s.key.Kind == ModelKey || s.key.Kind == AgentKey
-	if !own && s.limit == Off {
+	if s.queue == nil && s.limit == Off {
 		return list
 	}
-	if q := m.queues[s.key]; q != nil {
-		k.Waiting = q.all.n
-		k.Oldest = time.Since(q.all.first().taker.since(m))
-	}
-	if own && k.Held == 0 && k.Waiting == 0 {
-		return list
+	if s.queue != nil && s.queue.all.n > 0 {
+		k.Waiting = s.queue.all.n
+		k.Oldest = time.Since(s.queue.all.first().taker.since(m))
 	}
 	return append(list, k)
 }
@@ -96,11 +90,7 @@ func (m *BackgroundManager) SetLimit(k Key, limit int) error {
 	m.mu.Lock()
 	defer m.unlock()
 	m.configureLocked(k, limit)
-	for _, s := range m.sems {
-		s.limit = m.cfg.Keys.limitOf(s.key)
-		m.roomLocked(s)
-	}
-	for _, s := range []*semaphore{&m.global, &m.starts} {
+	for s := range m.sems.each {
 		s.limit = m.cfg.Keys.limitOf(s.key)
 		m.roomLocked(s)
 	}
@@ -136,9 +126,11 @@ func (m *BackgroundManager) configureLocked(k Key, limit int) {
 
 // splitLocked parts all queues by parent, or joins them.
 func (m *BackgroundManager) splitLocked(byParent bool) {
-	for _, q := range m.queues {
-		q.split(byParent)
-		m.freshenLocked(q)
+	for s := range m.sems.each {
+		if s.queue != nil {
+			s.queue.split(byParent)
+			m.freshenLocked(s.queue)
+		}
 	}
 }
 
@@ -148,7 +140,7 @@ func (m *BackgroundManager) blockedByLocked(t *task) []TaskID {
 	if t.owner.origin.under == nil {
 		return nil
 	}
-	for _, s := range append(t.sems[:], &m.global) {
+	for _, s := range append(t.sems[:], m.global) {
 		if s == nil || !s.full() {
 			continue
 		}

@@ -105,7 +105,7 @@ func TestPerParentSwitchedWhileQueued(t *testing.T) {
 		require.NoError(t, m.SetLimit(Key{Kind: ParentKey}, 3))
 		require.Equal(t, []string{"2", "3", "5"}, s.now())
 		s.end("2", "3", "5", "8")
-		require.Empty(t, m.sems)
+		require.Empty(t, m.limits())
 	})
 }
 

@@ -29,7 +29,7 @@ func (m *BackgroundManager) stopLocked(t *task, r *Reason, left bool) bool {
 		m.endStoppedLocked(a, errLeftRunning)
 		return true
 	}
-	a.giveUp = time.Now().Add(m.cfg.AbortGrace)
+	a.giveUp = m.now().after(m.cfg.AbortGrace)
 	m.armLocked(&a.deadline, a.giveUp)
 	if a.session == "" {
 		a.cancel(r)
@@ -91,7 +91,7 @@ func (m *BackgroundManager) restLocked(a *attempt) {
 	case a.turnOver, a.aborted && a.call == returned:
 		m.endStoppedLocked(a, nil)
 	case a.aborted:
-		m.armLocked(&a.deadline, time.Now().Add(settleWait))
+		m.armLocked(&a.deadline, m.now().after(settleWait))
 	case a.abortErr != nil && a.call == returned:
 		m.endStoppedLocked(a, a.abortErr)
 	}
@@ -139,7 +139,7 @@ func (m *BackgroundManager) provenLocked(a *attempt) {
 }
 
 // dueLocked is the attempt's deadline: of its start, or of its grace.
-func (a *attempt) dueLocked(m *BackgroundManager, _ time.Time) {
+func (a *attempt) dueLocked(m *BackgroundManager, _ instant) {
 	t := a.task
 	switch {
 	case !a.current():

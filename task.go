@@ -3,6 +3,7 @@ package subagent
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -157,14 +158,15 @@ type task struct {
 	ticket // its place in the queues while it waits, and the limits it falls under
 
 	id       TaskID
-	number   int64       // order of launch
-	in       LaunchInput // as cleaned and captured at Launch
+	in       captured    // at Launch; does not change
 	limits   *TaskLimits // resolved; may be shared, and is never written to
 	owner    *mailbox    // of the parent session
+	own      *mailbox    // of its own session; nil while nothing was launched there
 	root     *root
-	depth    int32
+	number   int32 // order of launch
 	run      int32
 	attempts int32  // made so far
+	depth    int16  // at most maxLineage
 	status   Status // written by transition alone
 	silent   bool   // its ending is not told
 	session  SessionID
@@ -179,13 +181,22 @@ type task struct {
 	ending                 *ending // made by the first who waits for the run's end
 }
 
+// parent is the session that asked.
+func (t *task) parent() SessionID { return t.owner.origin.Parent }
+
 // instant is a time as the books keep it: since the manager was made, and never
 // 0 for one that has come.
 type instant time.Duration
 
-func (m *BackgroundManager) instant(t time.Time) instant { return instant(t.Sub(m.epoch)) }
+func (m *BackgroundManager) now() instant { return instant(time.Since(m.epoch)) }
 
-func (m *BackgroundManager) now() instant { return m.instant(time.Now()) }
+// after is a later instant; for a d without end the last there is.
+func (i instant) after(d time.Duration) instant {
+	if d > math.MaxInt64-time.Duration(i) {
+		return math.MaxInt64
+	}
+	return i + instant(d)
+}
 
 func (m *BackgroundManager) time(i instant) time.Time {
 	if i == 0 {
@@ -265,7 +276,7 @@ func (m *BackgroundManager) snapshotLocked(t *task) (s Task) {
 // copyLocked makes a snapshot in place.
 func (m *BackgroundManager) copyLocked(s *Task, t *task) {
 	*s = Task{
-		ID: t.id, Parent: t.in.Parent, Root: t.root.id, Session: t.session,
+		ID: t.id, Parent: t.parent(), Root: t.root.id, Session: t.session,
 		Agent: t.in.Agent, Model: t.in.Model, Description: t.in.Description, Origin: t.in.Origin,
 		Labels: maps.Clone(t.in.Labels),
 		Key:    keyOf(t.in.Agent, t.in.Model),
@@ -284,8 +295,8 @@ func (m *BackgroundManager) copyLocked(s *Task, t *task) {
 	if t.attempts > 0 {
 		s.Attempts = []Attempt{m.attemptLocked(t)}
 	}
-	if own := m.mailboxes[t.session]; own != nil && t.session != "" {
-		s.OpenChildren = own.live
+	if t.own != nil {
+		s.OpenChildren = t.own.live
 	}
 }
 

@@ -26,9 +26,9 @@ var table = []mutant{
 	{"a head is passed for ever", "concurrency.go", "head.passes >= maxPasses", "head.passes >= 1<<30"},
 	{"Acquire takes a start", "concurrency.go", "; creates {", "; creates || true {"},
 	{"a cancelled task stays queued", "concurrency.go", "	m.unqueueLocked(&t.ticket)\n	m.dropSharesLocked(&t.ticket)\n}\n\n// unqueueLocked", "}\n\n// unqueueLocked"},
-	{"an empty queue stays", "concurrency.go", "	if q.all.n == 0 {\n		delete(m.queues, q.key)\n	}\n", ""},
+	{"a full key is not waited for", "concurrency.go", "		home = &own.waiting\n", "		return\n"},
 	{"positions count from the block", "queue.go", "			n += int(p.live)\n", ""},
-	{"a raised limit starts nobody", "stats.go", "		s.limit = m.cfg.Keys.limitOf(s.key)\n		m.roomLocked(s)\n	}\n	for _, s := range []*semaphore{&m.global, &m.starts} {", "		s.limit = m.cfg.Keys.limitOf(s.key)\n	}\n	for _, s := range []*semaphore{&m.global, &m.starts} {"},
+	{"a raised limit starts nobody", "stats.go", "		s.limit = m.cfg.Keys.limitOf(s.key)\n		m.roomLocked(s)\n", "		s.limit = m.cfg.Keys.limitOf(s.key)\n"},
 	{"queues are not parted at run time", "stats.go", "			m.splitLocked(unlimited != Off)\n", ""},
 	{"a queue wait has no end", "launch.go", "	if t.limits.QueueWait != Off {", "	if false {"},
 	{"Acquire given up stays in line", "acquire.go", "	delete(m.waiters, w)\n	m.unqueueLocked(&w.ticket)\n	m.dropSharesLocked(&w.ticket)\n	return nil, cause", "	return nil, cause"},
@@ -36,12 +36,12 @@ var table = []mutant{
 	// The table and endings.
 	{"endings are not final", "task.go", "	Completed:   {onResume: Pending},", "	Completed:   {onResume: Pending, onStop: byReason},"},
 	{"stopping can complete", "attempt.go", "	case !a.current() || t.status == Stopping:\n		m.restLocked(a)\n", "	case !a.current():\n		m.restLocked(a)\n"},
-	{"a blank answer completes", "attempt.go", `case strings.TrimSpace(r.Text) == "" && !r.Empty:`, "case false:"},
+	{"a blank answer completes", "attempt.go", `if err == nil && strings.TrimSpace(turn.Text) == "" && !turn.Empty {`, "if false {"},
 	{"results are not cut", "attempt.go", "		r.Text = cut(r.Text, limit)\n", ""},
 	{"waiters are not told", "task.go", "	close(t.ending.done)\n", ""},
 	{"watchers are not told", "task.go", "	m.tellWatchesLocked(t)\n", ""},
 	{"launches are not watched", "launch.go", "	m.countWatchesLocked(t)\n", ""},
-	{"a partial result is lost", "stop.go", "	case a.aborted:\n		m.armLocked(&a.deadline, time.Now().Add(settleWait))\n", "	case a.aborted:\n		m.endStoppedLocked(a, nil)\n"},
+	{"a partial result is lost", "stop.go", "	case a.aborted:\n		m.armLocked(&a.deadline, m.now().after(settleWait))\n", "	case a.aborted:\n		m.endStoppedLocked(a, nil)\n"},
 
 	// Children.
 	{"a stop does not abort", "stop.go", "	m.goLocked(func() { m.abort(a, session) })\n", "	_ = session\n	a.aborting, a.aborted = false, true\n"},
@@ -50,12 +50,12 @@ var table = []mutant{
 	{"a late session is not released", "attempt.go", "		a.release = true\n", ""},
 	{"a session of another is aborted", "attempt.go", "		a.session = \"\"\n		why = because", "		why = because"},
 	{"the grace has no end", "stop.go", "	m.armLocked(&a.deadline, a.giveUp)\n	if a.session", "	if a.session"},
-	{"the start has no end", "attempt.go", "		m.armLocked(&a.deadline, now.Add(t.limits.Start))\n", ""},
+	{"the start has no end", "attempt.go", "		m.armLocked(&a.deadline, t.started.after(t.limits.Start))\n", ""},
 	{"a started child is timed out", "attempt.go", "	m.disarmLocked(&a.deadline)\n	m.transition(a.task, onPrompted, nil)", "	m.transition(a.task, onPrompted, nil)"},
 	{"nobody is marked unstopped", "stop.go", "	a.task.looseLocked().err = why\n	m.unstopped[a.task] = struct{}{}\n", ""},
 	{"the mark stays", "stop.go", "	t.loose.err = nil\n	delete(m.unstopped, t)\n", ""},
 	{"a failed abort is taken for rest", "stop.go", "		m.endStoppedLocked(a, a.abortErr)\n", "		m.endStoppedLocked(a, nil)\n"},
-	{"a left child is cut off", "attempt.go", "	if !a.left {\n		a.cancel(nil)\n	}\n", "	a.cancel(nil)\n"},
+	{"a left child is cut off", "attempt.go", "	if a.call != returned && !a.left {", "	if a.call != returned {"},
 
 	// Trees.
 	{"a completed task shields its children", "cancel.go", "				m.cascadeLocked(child) // it", "				// it"},
@@ -79,7 +79,7 @@ var table = []mutant{
 	{"a drain takes what is in flight", "mailbox.go", "b == nil || b.state == mailSending || b.state == mailDrained {\n		m.mu.Unlock()", "b == nil || b.state == mailDrained {\n		m.mu.Unlock()"},
 	{"a nack loses", "mailbox.go", "		if delivered {\n			m.told", "		if true {\n			m.told"},
 	{"parked notices are never taken up", "notify.go", "	case mailIdle, mailParked:\n		b.state, b.first", "	case mailIdle:\n		b.state, b.first"},
-	{"what an ended child was owed stays with it", "mailbox.go", "	m.bequeathLocked(t, now)\n}", "}"},
+	{"what an ended child was owed stays with it", "mailbox.go", "	m.bequeathLocked(t, t.ended)\n}", "}"},
 	{"notices go to ended children", "mailbox.go", "		b = b.heirLocked()\n", ""},
 	{"an own cancel is told", "cancel.go", "t.silent || o.Silent || o.Cause == ByParent", "t.silent || o.Silent"},
 
