@@ -139,7 +139,7 @@ func inventory(m *BackgroundManager) map[string]int {
 	}
 	for _, b := range m.mailboxes {
 		n["children"] += len(b.children) + len(b.adopted)
-		n["owed"] += len(b.notices)
+		n["owed"] += len(b.ended)
 	}
 	return n
 }

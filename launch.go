@@ -42,14 +42,13 @@ type LaunchInput struct {
 // disabled agent, *[LimitError], or an error that is [ErrLineage],
 // [ErrParentEnded], [ErrClosed], ctx's own, or what Config.Admit returned.
 func (m *BackgroundManager) Launch(ctx context.Context, in LaunchInput) (Task, error) {
-	p, err := m.plan(ctx, in)
+	t, o, err := m.plan(ctx, in)
 	if err != nil {
 		return Task{}, fmt.Errorf("subagent: launch: %w", err)
 	}
 	m.mu.Lock()
 	defer m.unlock()
-	t, err := m.launchLocked(p)
-	if err != nil {
+	if err := m.launchLocked(t, o); err != nil {
 		return Task{}, fmt.Errorf("subagent: launch: %w", err)
 	}
 	m.dispatchLocked()
@@ -59,11 +58,11 @@ func (m *BackgroundManager) Launch(ctx context.Context, in LaunchInput) (Task, e
 // CanLaunch returns the error that Launch would return for the same input now,
 // or nil, and changes nothing.
 func (m *BackgroundManager) CanLaunch(ctx context.Context, in LaunchInput) error {
-	p, err := m.plan(ctx, in)
+	t, o, err := m.plan(ctx, in)
 	if err == nil {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		err = m.checkLocked(p)
+		err = m.checkLocked(t, o)
 	}
 	if err != nil {
 		return fmt.Errorf("subagent: launch: %w", err)
@@ -107,43 +106,48 @@ func capture(in *LaunchInput) captured {
 	return c
 }
 
-// plan is a launch that was checked as far as that goes without the lock.
-type plan struct {
-	id     TaskID
-	in     LaunchInput
-	limits *TaskLimits
-	origin origin
-}
-
-// plan checks an input, resolves what it leaves open and asks the host where it
-// must. It records nothing.
-func (m *BackgroundManager) plan(ctx context.Context, in LaunchInput) (p plan, err error) {
-	if err := ctx.Err(); err != nil {
-		return p, context.Cause(ctx)
+// plan checks an input, resolves what it leaves open, asks the host where it must,
+// and makes the task, which is not in the books yet. It records nothing.
+func (m *BackgroundManager) plan(ctx context.Context, in LaunchInput) (*task, origin, error) {
+	if ctx.Err() != nil {
+		return nil, origin{}, context.Cause(ctx)
 	}
-	if p.in, p.limits, err = m.resolve(in); err != nil {
-		return p, err
+	limits, err := m.resolve(&in)
+	if err != nil {
+		return nil, origin{}, err
 	}
-	if p.origin, err = m.trace(ctx, in.Parent); err != nil {
-		return p, err
+	o, err := m.trace(ctx, in.Parent)
+	if err != nil {
+		return nil, origin{}, err
 	}
 	if m.cfg.Admit != nil {
-		seen := p.in // with maps of its own
-		seen.Tools, seen.Labels = maps.Clone(seen.Tools), maps.Clone(seen.Labels)
-		err = guard("admit", func() error { return m.cfg.Admit(ctx, seen, p.origin.Lineage) })
-		if err != nil {
-			return p, err
+		if err := m.admit(ctx, in, o.Lineage); err != nil {
+			return nil, origin{}, err
 		}
 	}
-	p.id = newTaskID()
-	if ctx.Err() != nil {
-		return p, context.Cause(ctx)
+	t := &task{
+		id: newTaskID(), in: capture(&in), limits: limits, silent: in.NoNotice,
+		depth: int16(o.Depth), run: 1, status: Pending,
 	}
-	return p, nil
+	t.taker = t
+	if ctx.Err() != nil {
+		return nil, origin{}, context.Cause(ctx)
+	}
+	return t, o, nil
+}
+
+// admit asks the host about a launch. What it is shown is its own to change.
+func (m *BackgroundManager) admit(ctx context.Context, in LaunchInput, l Lineage) error {
+	in.Tools, in.Labels = maps.Clone(in.Tools), maps.Clone(in.Labels)
+	if in.Limits != nil {
+		limits := *in.Limits
+		in.Limits = &limits
+	}
+	return guard("admit", func() error { return m.cfg.Admit(ctx, in, l) })
 }
 
 // resolve checks an input and fills in what its agent and the manager give it.
-func (m *BackgroundManager) resolve(in LaunchInput) (LaunchInput, *TaskLimits, error) {
+func (m *BackgroundManager) resolve(in *LaunchInput) (*TaskLimits, error) {
 	name := in.Agent
 	in.Agent = cleanAgent(in.Agent)
 	for _, r := range []struct {
@@ -156,15 +160,15 @@ func (m *BackgroundManager) resolve(in LaunchInput) (LaunchInput, *TaskLimits, e
 		{"LaunchInput.Parent", string(in.Parent), in.Parent == "" && !in.NoNotice, "required unless NoNotice is set"},
 	} {
 		if r.broken {
-			return in, nil, &InputError{r.field, strconv.Quote(r.value), r.rule}
+			return nil, &InputError{r.field, strconv.Quote(r.value), r.rule}
 		}
 	}
 	if err := in.Limits.validate("LaunchInput.Limits"); err != nil {
-		return in, nil, err
+		return nil, err
 	}
 	agent, err := m.agent(in.Agent)
 	if err != nil {
-		return in, nil, err
+		return nil, err
 	}
 	if agent.name != "" {
 		in.Agent = agent.name
@@ -179,8 +183,7 @@ func (m *BackgroundManager) resolve(in LaunchInput) (LaunchInput, *TaskLimits, e
 		own := in.Limits.over(agent.Limits.over(m.cfg.Task))
 		limits = &own
 	}
-	in.Limits = nil
-	return in, limits, nil
+	return limits, nil
 }
 
 // cleanAgent takes off what models put around a name.
@@ -232,52 +235,48 @@ func (m *BackgroundManager) launchable() []string {
 	return names
 }
 
-// checkLocked says whether a plan may be carried out now.
-func (m *BackgroundManager) checkLocked(p plan) error {
-	if err := m.admitLocked(p.origin); err != nil {
+// checkLocked says whether a planned task may be launched now.
+func (m *BackgroundManager) checkLocked(t *task, o origin) error {
+	if err := m.admitLocked(o); err != nil {
 		return err
 	}
 	depth := m.cfg.Spawn.QueueDepth
 	if depth == Off {
 		return nil
 	}
-	k := keyOf(p.in.Agent, p.in.Model)
+	k := keyOf(t.in.Agent, t.in.Model)
 	if s := m.sems[k.Kind][k.Name]; s != nil && s.queue.all.n >= depth {
 		return &LimitError{
 			Kind: ErrQueueFull, Setting: "Config.Spawn.QueueDepth", Limit: depth, Used: s.queue.all.n,
-			Parent: p.in.Parent, Root: p.origin.Root, Key: k,
+			Parent: o.Parent, Root: o.Root, Key: k,
 		}
 	}
 	return nil
 }
 
-// launchLocked carries a plan out: check and reserve are one critical section.
-func (m *BackgroundManager) launchLocked(p plan) (*task, error) {
-	if err := m.checkLocked(p); err != nil {
-		return nil, err
+// launchLocked enters a planned task into the books: check and reserve are one
+// critical section.
+func (m *BackgroundManager) launchLocked(t *task, o origin) error {
+	if err := m.checkLocked(t, o); err != nil {
+		return err
 	}
-	now := m.now()
-	t := &task{
-		id: p.id, number: int32(len(m.tasks)), in: capture(&p.in), limits: p.limits, silent: p.in.NoNotice,
-		owner: m.mailboxLocked(p.origin), root: m.spawnLocked(p.origin),
-		depth: int16(p.origin.Depth), run: 1, status: Pending, queued: now,
-	}
-	t.taker = t
+	t.number, t.queued = int32(len(m.tasks)), m.now()
+	t.owner, t.root = m.mailboxLocked(o), m.spawnLocked(o)
 	m.tasks = append(m.tasks, t)
 	m.byID[t.id] = t
 	t.owner.children = append(t.owner.children, t)
 	t.owner.live++
-	m.adoptChildLocked(t, p.origin)
+	m.adoptChildLocked(t, o)
 	m.live++
 	m.count[Pending]++
-	m.nameSharesLocked(&t.ticket, p.in.Parent, t.in.Agent, t.in.Model)
+	m.nameSharesLocked(&t.ticket, o.Parent, t.in.Agent, t.in.Model)
 	m.enqueueLocked(&t.ticket)
 	if t.limits.QueueWait != Off {
 		t.queueWait = &deadline{owner: t}
-		m.armLocked(t.queueWait, now.after(t.limits.QueueWait))
+		m.armLocked(t.queueWait, t.queued.after(t.limits.QueueWait))
 	}
 	m.countWatchesLocked(t)
-	return t, nil
+	return nil
 }
 
 // dueLocked is a pending task's deadline: it waited too long.

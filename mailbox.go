@@ -1,6 +1,7 @@
 package subagent
 
 import (
+	"slices"
 	"time"
 )
 
@@ -25,8 +26,9 @@ type mailbox struct {
 	live     int     // children that have not ended
 
 	state    mailState
-	notices  []Notice      // owed and in no batch yet
-	batch    *Notification // frozen: sent at least once, or drained
+	ended    []*task       // whose runs it is owed, and that are in no batch yet
+	batch    *Notification // frozen: sent at least once, or drained …
+	batched  []*task       // … and what it tells of
 	earlier  []Notice      // delivered since the last final one
 	open     bool          // something was delivered since then
 	first    instant       // when gathering began
@@ -67,10 +69,7 @@ func (m *BackgroundManager) oweLocked(t *task) {
 	// Descendants that end with their ancestor are told by its notice.
 	if !t.silent && !t.reason.is(ParentGone) {
 		b = b.heirLocked()
-		if b.notices == nil { // those that end soon after will fit
-			b.notices = make([]Notice, 0, min(t.owner.live+1, maxEarlier))
-		}
-		b.notices = append(b.notices, m.noticeLocked(t))
+		b.ended = append(b.ended, t)
 	}
 	m.postLocked(b, t.ended)
 	m.bequeathLocked(t, t.ended)
@@ -95,10 +94,7 @@ func (m *BackgroundManager) bequeathLocked(t *task, now instant) {
 	if heir == b {
 		return
 	}
-	if b.batch != nil {
-		heir.notices = append(heir.notices, b.batch.Notices...)
-	}
-	heir.notices = append(heir.notices, b.notices...)
+	heir.ended = slices.Concat(heir.ended, b.batched, b.ended)
 	m.emptyLocked(b)
 	m.postLocked(heir, now)
 }
@@ -106,11 +102,19 @@ func (m *BackgroundManager) bequeathLocked(t *task, now instant) {
 // emptyLocked forgets what a mailbox owes.
 func (m *BackgroundManager) emptyLocked(b *mailbox) {
 	m.disarmLocked(&b.deadline)
-	b.state, b.notices, b.batch, b.earlier, b.open = mailIdle, nil, nil, nil, false
+	b.state, b.ended, b.batch, b.batched, b.earlier, b.open = mailIdle, nil, nil, nil, nil, false
 	b.tries, b.lastErr = 0, nil
 }
 
-// noticeLocked is what a finished run's parent is told.
+// noticesLocked is what the parent of finished runs is told.
+func (m *BackgroundManager) noticesLocked(ended []*task) []Notice {
+	notices := make([]Notice, len(ended))
+	for i, t := range ended {
+		notices[i] = m.noticeLocked(t)
+	}
+	return notices
+}
+
 func (m *BackgroundManager) noticeLocked(t *task) Notice {
 	n := Notice{
 		Task: t.id, Run: int(t.run), Session: t.session, Agent: t.in.Agent,
@@ -158,10 +162,9 @@ func (m *BackgroundManager) Pending(parent SessionID) Owed {
 		Parked: b.state == mailParked, Tries: b.tries, LastErr: b.lastErr,
 	}
 	if b.batch != nil {
-		o.Notices = cloneNotices(b.batch.Notices, b.notices)
-	} else {
-		o.Notices = cloneNotices(b.notices)
+		o.Notices = b.batch.Notices
 	}
+	o.Notices = cloneNotices(o.Notices, m.noticesLocked(b.ended))
 	return o
 }
 

@@ -93,7 +93,7 @@ func (n Notice) String() string { return fmt.Sprintf("%s run %d: %s", n.Task, n.
 // owes reports whether there is something to tell: notices, or that the last
 // child has ended after others were told of.
 func (b *mailbox) owes() bool {
-	return b.batch != nil || len(b.notices) > 0 || b.live == 0 && b.open
+	return b.batch != nil || len(b.ended) > 0 || b.live == 0 && b.open
 }
 
 // postLocked has a mailbox deliver what it owes. What is out already is looked at
@@ -146,22 +146,17 @@ func (m *BackgroundManager) batchLocked(b *mailbox) (*Notification, bool) {
 	if b.batch == nil {
 		b.batch = &Notification{
 			Parent:  b.origin.Parent,
-			Notices: b.notices, Earlier: b.earlier,
+			Notices: m.noticesLocked(b.ended), Earlier: b.earlier,
 			Remaining: b.live, Final: b.live == 0,
-			Wake: m.cfg.Mailbox.WakeEach || b.live == 0 || anyFailed(b.notices),
+			Wake: m.cfg.Mailbox.WakeEach || b.live == 0 || anyFailed(b.ended),
 		}
-		b.notices, b.tries, b.lastErr = nil, 0, nil
+		b.batched, b.ended, b.tries, b.lastErr = b.ended, nil, 0, nil
 	}
 	return b.batch, true
 }
 
-func anyFailed(notices []Notice) bool {
-	for _, n := range notices {
-		if n.Status != Completed {
-			return true
-		}
-	}
-	return false
+func anyFailed(ended []*task) bool {
+	return slices.ContainsFunc(ended, func(t *task) bool { return t.status != Completed })
 }
 
 // deliver is the goroutine of one delivery.
@@ -228,7 +223,7 @@ func (m *BackgroundManager) deliveredLocked(b *mailbox, d Delivery, err error) {
 		b.closeBatch()
 		b.state = mailIdle
 	case d == Gone:
-		m.told.Dropped += len(b.batch.Notices) + len(b.notices)
+		m.told.Dropped += len(b.batched) + len(b.ended)
 		m.emptyLocked(b)
 		m.logLocked(slog.LevelWarn, "parent gone", slog.String("parent", string(b.origin.Parent)))
 	case m.phase >= flushing:
@@ -256,7 +251,7 @@ func (m *BackgroundManager) cameBackLocked(b *mailbox, now instant) {
 // closeBatch notes that the frozen batch was delivered.
 func (b *mailbox) closeBatch() {
 	n := b.batch
-	b.batch, b.tries, b.lastErr = nil, 0, nil
+	b.batch, b.batched, b.tries, b.lastErr = nil, nil, 0, nil
 	b.open = !n.Final
 	b.earlier = nil
 	if b.open {

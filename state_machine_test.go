@@ -142,7 +142,7 @@ type books struct {
 
 func (m *BackgroundManager) booksOf(t *task) books {
 	return books{
-		m.snapshotLocked(t), t.reason, m.count, m.live, t.root.live, t.owner.live, len(t.owner.notices), len(m.lines),
+		m.snapshotLocked(t), t.reason, m.count, m.live, t.root.live, t.owner.live, len(t.owner.ended), len(m.lines),
 	}
 }
 
@@ -151,10 +151,9 @@ func placed(t *testing.T, s Status) (*BackgroundManager, *task) {
 	t.Helper()
 	m, err := New(&stub{}, Config{Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
-	p, err := m.plan(t.Context(), work("p"))
+	task, o, err := m.plan(t.Context(), work("p"))
 	require.NoError(t, err)
-	task, err := m.launchLocked(p)
-	require.NoError(t, err)
+	require.NoError(t, m.launchLocked(task, o))
 	if s != Pending {
 		m.leaveQueueLocked(task)
 	}

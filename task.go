@@ -273,18 +273,15 @@ func (m *BackgroundManager) snapshotLocked(t *task) (s Task) {
 	return s
 }
 
-// copyLocked makes a snapshot in place.
+// copyLocked makes a snapshot in place of a zero Task.
 func (m *BackgroundManager) copyLocked(s *Task, t *task) {
-	*s = Task{
-		ID: t.id, Parent: t.parent(), Root: t.root.id, Session: t.session,
-		Agent: t.in.Agent, Model: t.in.Model, Description: t.in.Description, Origin: t.in.Origin,
-		Labels: maps.Clone(t.in.Labels),
-		Key:    keyOf(t.in.Agent, t.in.Model),
-		Depth:  int(t.depth), Run: int(t.run), Attempt: int(t.attempts),
-		Status: t.status,
-		Reason: t.reason.clone(),
-		Queued: m.time(t.queued), Started: m.time(t.started), Ended: m.time(t.ended),
-	}
+	s.ID, s.Parent, s.Root, s.Session = t.id, t.parent(), t.root.id, t.session
+	s.Agent, s.Model, s.Description, s.Origin = t.in.Agent, t.in.Model, t.in.Description, t.in.Origin
+	s.Labels = maps.Clone(t.in.Labels)
+	s.Key = keyOf(t.in.Agent, t.in.Model)
+	s.Depth, s.Run, s.Attempt = int(t.depth), int(t.run), int(t.attempts)
+	s.Status, s.Reason = t.status, t.reason.clone()
+	s.Queued, s.Started, s.Ended = m.time(t.queued), m.time(t.started), m.time(t.ended)
 	if t.result != nil {
 		s.Result = *t.result
 	}

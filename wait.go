@@ -197,6 +197,9 @@ func (m *BackgroundManager) firstEnded(w *watch, f Filter) (first Task, ok bool,
 
 // countWatchesLocked counts a task that begins a run.
 func (m *BackgroundManager) countWatchesLocked(t *task) {
+	if len(m.watches) == 0 {
+		return // as mostly; the loop alone would cost more than all else here
+	}
 	for w := range m.watches {
 		if w.match(t) {
 			w.live++
@@ -206,6 +209,9 @@ func (m *BackgroundManager) countWatchesLocked(t *task) {
 
 // tellWatchesLocked counts a run that has ended and wakes who waits for it.
 func (m *BackgroundManager) tellWatchesLocked(t *task) {
+	if len(m.watches) == 0 {
+		return
+	}
 	for w := range m.watches {
 		if !w.match(t) {
 			continue

@@ -89,7 +89,7 @@ func only(t *testing.T, rule, place string, found []string) {
 func TestOneWriterOfStatus(t *testing.T) {
 	core := checkDir(t, ".")
 	only(t, "the table of transitions decides every status", "in BackgroundManager.transition", statusWrites(core))
-	only(t, "a task is born pending, in one place", "in BackgroundManager.launchLocked", statusBirths(core))
+	only(t, "a task is born pending, in one place", "in BackgroundManager.plan", statusBirths(core))
 
 	fixture := "type task struct{ status int }\ntype other struct{ status int }\n"
 	for _, bad := range []string{
