@@ -1,11 +1,10 @@
 package subagent
 
 import (
+	"cmp"
 	"context"
-	"fmt"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -13,7 +12,7 @@ import (
 type Holder struct {
 	Parent SessionID // "": under no parent's cap
 	Agent  string    // required
-	Model  string    // "": the agent's own queue
+	Model  string    // "": the agent's model as configured, else the agent's own queue
 }
 
 // Lease is permission to run work of the host's own under the manager's limits.
@@ -22,17 +21,14 @@ type Lease struct {
 	m      *BackgroundManager
 	ticket *ticket
 	lease  lease
-	once   sync.Once
 }
 
 // Release gives the lease back. It may be called more than once, and counts once.
 func (l *Lease) Release() {
-	l.once.Do(func() {
-		l.m.mu.Lock()
-		defer l.m.unlock()
-		l.m.releaseLocked(&l.lease)
-		l.m.dropSharesLocked(l.ticket)
-	})
+	l.m.mu.Lock()
+	defer l.m.unlock()
+	l.m.releaseLocked(&l.lease) // what was given back is named no more
+	l.m.dropSharesLocked(l.ticket)
 }
 
 // waiter is one Acquire.
@@ -53,20 +49,25 @@ func (w *waiter) grantLocked(m *BackgroundManager, l lease) {
 }
 
 // Acquire waits in the same queues as tasks, by the same rules, for a lease that
-// the caller gives back with Release. The error is an *[InputError], ErrClosed, or
-// ctx's own, and then nothing is held.
+// the caller gives back with Release. The error is an *[InputError], an *[AgentError],
+// ErrClosed, or ctx's own, and then nothing is held.
 func (m *BackgroundManager) Acquire(ctx context.Context, h Holder) (*Lease, error) {
 	name := cleanAgent(h.Agent)
 	if name == "" {
-		return nil, fmt.Errorf("subagent: acquire: %w", &InputError{"Holder.Agent", strconv.Quote(h.Agent), "a name is required"})
+		return nil, &InputError{"Holder.Agent", strconv.Quote(h.Agent), "a name is required"}
 	}
-	h.Agent, h.Model = m.unalias(name), strings.TrimSpace(h.Model)
+	agent, err := m.agent(name)
+	if err != nil {
+		return nil, err
+	}
+	h.Agent = cmp.Or(agent.name, name)
+	h.Model = cmp.Or(strings.TrimSpace(h.Model), agent.Model)
 	if ctx.Err() != nil {
-		return nil, fmt.Errorf("subagent: acquire: %w", context.Cause(ctx))
+		return nil, context.Cause(ctx)
 	}
 	w, err := m.line(h)
 	if err != nil {
-		return nil, fmt.Errorf("subagent: acquire: %w", err)
+		return nil, err
 	}
 	select {
 	case <-w.done:

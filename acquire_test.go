@@ -314,7 +314,7 @@ func TestAcquireCountsUnder(t *testing.T) {
 // model. It counts under the same limits.
 func TestAcquireResolvesNames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newManager(t, &stub{}, Config{Agents: map[string]Agent{"explore": {Aliases: []string{"find"}}}, Keys: KeyLimits{Agents: map[string]int{"explore": 2}}})
+		m := newManager(t, &stub{}, Config{Agents: map[string]Agent{"explore": {Aliases: []string{"find"}}, "other": {Model: "m/y"}}, Keys: KeyLimits{Agents: map[string]int{"explore": 2}}})
 		plain := acquire(t, m, Holder{Agent: "`explore`"})
 		defer plain.Release()
 		alias := acquire(t, m, Holder{Agent: "find"})

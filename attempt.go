@@ -35,11 +35,11 @@ type attempt struct {
 	cancel  context.CancelCauseFunc
 
 	call     callState
-	turnOver bool // Prompt returned nil, or there never was a session: nothing runs
+	turnOver bool // Prompt said so, or there never was a session: nothing runs
 
 	giveUp   instant // when the grace of a stopped attempt ends
-	early    bool    // Abort returned nil before Prompt returned …
-	again    bool    // … and was called once more when it had
+	early    bool    // Abort was last called while Prompt was out, and may have overtaken it
+	again    bool    // it was called once more while Prompt stayed out
 	aborting bool    // Abort is out
 	aborted  bool    // Abort returned nil
 	abortErr error
@@ -157,10 +157,12 @@ func (m *BackgroundManager) runAttempt(a *attempt) (next *attempt) {
 		return nil
 	}
 	var result Result
-	err = guard("prompt", func() (err error) {
-		result, err = m.client.Prompt(a.ctx, session, p)
-		return err
-	})
+	if a.ctx.Err() == nil { // else it was stopped meanwhile: no prompt goes out, and nothing runs
+		err = guard("prompt", func() (err error) {
+			result, err = m.client.Prompt(a.ctx, session, p)
+			return err
+		})
+	}
 	over = true
 	return m.prompted(a, result, err)
 }
@@ -187,7 +189,7 @@ func (m *BackgroundManager) exited(a *attempt) {
 
 // created takes in what Create returned and reports whether to prompt.
 func (m *BackgroundManager) created(a *attempt, id SessionID, err error) (goOn bool) {
-	why := failure("create", err) // looks into an error of the host: not under mu
+	why, _ := failure("create", err) // looks into an error of the host: not under mu
 	m.mu.Lock()
 	defer m.unlock()
 	m.freeLocked(&a.lease, shareStarts)
@@ -208,8 +210,11 @@ func (m *BackgroundManager) created(a *attempt, id SessionID, err error) (goOn b
 	}
 	a.call = returned
 	a.turnOver = a.session == ""
-	if !a.turnOver && t.attempts == a.number {
-		t.looseLocked().session = a.session
+	if !a.turnOver {
+		m.bySession[a.session] = t // taken until it is given up
+		if t.attempts == a.number {
+			t.looseLocked().session = a.session
+		}
 	}
 	if current && t.status == Starting && a.turnOver {
 		m.endLocked(a, onFail, why)
@@ -238,14 +243,15 @@ func (m *BackgroundManager) adoptLocked(a *attempt) {
 // prompted takes in what Prompt returned. The caller's goroutine is free then, and
 // goes on with the attempt that is returned.
 func (m *BackgroundManager) prompted(a *attempt, turn Result, err error) (next *attempt) {
-	why := failure("prompt", err) // looks into an error of the host: not under mu
+	why, stopped := failure("prompt", err) // looks into an error of the host: not under mu
 	if err == nil && strings.TrimSpace(turn.Text) == "" && !turn.Empty {
 		why = because(NoOutput, nil)
 	}
+	turn.Partial = err != nil
 	r, spare := a.kept(turn), newAttempt()
 	m.mu.Lock()
 	defer m.unlock()
-	a.turnOver = err == nil
+	a.turnOver = err == nil || stopped
 	m.takeResultLocked(a, r, why)
 	m.spare = spare
 	m.dispatchLocked()
@@ -285,7 +291,7 @@ func (a *attempt) kept(r Result) *Result {
 
 // keepLocked puts it there, unless it is of a stopped turn and says nothing.
 func (a *attempt) keepLocked(r *Result) {
-	r.Partial = !a.turnOver || a.task.status == Stopping
+	r.Partial = r.Partial || a.task.status == Stopping
 	if !r.Partial || r.Size > 0 || r.Usage != (Usage{}) {
 		a.task.result = r
 	}
@@ -296,29 +302,51 @@ func cut(s string, n int) string {
 	if len(s) <= n {
 		return s
 	}
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
+	for i := n; i > n-utf8.UTFMax && i >= 0; i-- {
+		if utf8.RuneStart(s[i]) {
+			return strings.Clone(s[:i])
+		}
 	}
-	return strings.Clone(s[:n])
+	return strings.Clone(s[:n]) // it is no UTF-8 there
 }
 
-// failure is the reason that an error of a call stands for. A session that could
-// not be made has failed; a turn whose error says nothing is of unknown outcome.
-// It is nil for no error.
-func failure(op string, err error) *Reason {
+// failure is the reason that an error of a call stands for, nil for no error, and
+// whether the error says that the turn was stopped. The methods of an error are code
+// of the host too: one that panics is put down as that.
+func failure(op string, err error) (r *Reason, stopped bool) {
 	if err == nil {
-		return nil
+		return nil, false
 	}
+	panicked := guard(op, func() error {
+		var code ReasonCode
+		code, stopped = classify(op, err)
+		r = because(code, err)
+		_ = r.Error()
+		return nil
+	})
+	if panicked != nil {
+		return because(Panicked, panicked), false
+	}
+	return r, stopped
+}
+
+// classify: a session that could not be made has failed; a turn whose error says
+// nothing is of unknown outcome.
+func classify(op string, err error) (code ReasonCode, stopped bool) {
 	var panicked *PanicError
 	var session *SessionError
+	typed := errors.As(err, &session) && session != nil
 	switch {
 	case errors.As(err, &panicked):
-		return because(Panicked, err)
-	case op == "create",
-		errors.As(err, &session) && session.Class != ClassAborted && session.Class != ClassUnavailable:
-		return because(SessionFailed, err)
+		return Panicked, false
+	case op == "create":
+		return SessionFailed, false
+	case typed && session.Class == ClassAborted:
+		return PromptFailed, true
+	case typed && session.Class != ClassUnavailable:
+		return SessionFailed, false
 	default:
-		return because(PromptFailed, err)
+		return PromptFailed, false
 	}
 }
 

@@ -35,7 +35,7 @@ func TestFailuresOfTheClient(t *testing.T) {
 		{"create returns the parent", &stub{create: create("p", nil)}, Failed, SessionFailed, 0},
 		{"prompt errs, untyped", &stub{prompt: prompt(Result{}, boom)}, Interrupted, PromptFailed, 1},
 		{"prompt errs, out of reach", &stub{prompt: prompt(Result{}, &SessionError{Op: "prompt", Class: ClassUnavailable, Err: boom})}, Interrupted, PromptFailed, 1},
-		{"prompt errs, aborted in the host", &stub{prompt: prompt(Result{}, &SessionError{Op: "prompt", Class: ClassAborted, Err: boom})}, Interrupted, PromptFailed, 1},
+		{"prompt errs, aborted in the host", &stub{prompt: prompt(Result{}, &SessionError{Op: "prompt", Class: ClassAborted, Err: boom})}, Interrupted, PromptFailed, 0},
 		{"prompt errs, typed", &stub{prompt: prompt(Result{}, &SessionError{Op: "prompt", Class: ClassQuota, Err: boom})}, Failed, SessionFailed, 1},
 		{"prompt panics", &stub{prompt: func(context.Context, SessionID, Prompt) (Result, error) { panic(boom) }}, Failed, Panicked, 1},
 		{"blank", &stub{prompt: prompt(Result{Text: " \n\t"}, nil)}, Failed, NoOutput, 0},

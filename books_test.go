@@ -192,7 +192,7 @@ func (c *checker) waits(k Key, q *queue) {
 			at = s
 		}
 	}
-	c.that(at != nil && at.full(), "queue %s waits where there is room", k)
+	c.that(at != nil && at.fullFor(t), "queue %s waits where there is room", k)
 }
 
 func (c *checker) semaphores() {
@@ -203,6 +203,9 @@ func (c *checker) semaphores() {
 	}
 	for _, s := range []*semaphore{m.global, m.starts} {
 		c.that(s.held == c.held[s], "limit %s counts %d held and %d are", s.key, s.held, c.held[s])
+	}
+	for s := range m.sems.each {
+		c.that(s.claim == nil || s.claim == m.claimant && m.claimant.block != nil, "limit %s keeps a place for nobody", s.key)
 	}
 	for s := range c.held {
 		c.that(m.sems[s.key.Kind][s.key.Name] == s, "limit %s is held and not in the books", s.key)

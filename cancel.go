@@ -18,15 +18,18 @@ var (
 
 // CancelOptions say how to cancel. The zero value cancels for the user.
 type CancelOptions struct {
-	// Cause is the reason written on the task, one of those of a cancelled run.
-	// A parent that cancels with ByParent knows, and is not told. Defaults to ByUser.
+	// Cause is the reason written on the task, one of those of a cancelled run but
+	// ParentGone. ByParent is the parent's own call: it knows, and is not told. To
+	// stop a subtree from above use ByUser, since the sessions between are waiting
+	// to be told. Defaults to ByUser.
 	Cause ReasonCode
-	// Silent tells nobody. A batch that waits for this task closes all the same.
+	// Silent tells nobody. A batch of which something was told already still closes
+	// with a final notification when nothing is left.
 	Silent bool
 	// OnlyPending leaves a task that has started alone: ErrNotPending.
 	OnlyPending bool
 	// LeaveRunning ends the task and lets the child's turn go on, unlimited and
-	// unheard; it is marked unstopped until it ends.
+	// unheard; it is marked unstopped until it ends. Shutdown stops it.
 	LeaveRunning bool
 }
 
@@ -34,8 +37,8 @@ func (o *CancelOptions) validate() error {
 	if o.Cause == "" {
 		o.Cause = ByUser
 	}
-	if outcomes[o.Cause] != Cancelled {
-		return &InputError{"CancelOptions.Cause", strconv.Quote(string(o.Cause)), "must be the reason of a cancelled run"}
+	if outcomes[o.Cause] != Cancelled || o.Cause == ParentGone {
+		return &InputError{"CancelOptions.Cause", strconv.Quote(string(o.Cause)), "must be the reason of a cancelled run, and not parent_gone, which follows from the end of an ancestor"}
 	}
 	return nil
 }
@@ -69,7 +72,8 @@ func (m *BackgroundManager) awaitStop(ctx context.Context, id TaskID, e *ending)
 		t, _ := m.Get(id)
 		return t, err
 	}
-	return e.task, e.task.unstopped()
+	t := e.task()
+	return t, t.unstopped()
 }
 
 // cancelOne does the cancelling and returns the ending to wait for.
@@ -81,7 +85,7 @@ func (m *BackgroundManager) cancelOne(id TaskID, o CancelOptions) (*ending, erro
 		return nil, fmt.Errorf("%w: %q", ErrNotFound, id)
 	}
 	if o.OnlyPending && t.status != Pending && !t.status.Terminal() {
-		return &ending{task: m.snapshotLocked(t)}, fmt.Errorf("%w: task %s is %s", ErrNotPending, id, t.status)
+		return &ending{ended: m.snapshotLocked(t)}, fmt.Errorf("%w: task %s is %s", ErrNotPending, id, t.status)
 	}
 	e := m.endingLocked(t)
 	if t.status == Stopping || t.status.Terminal() {
@@ -99,7 +103,7 @@ func (m *BackgroundManager) cancelLocked(t *task, o CancelOptions) {
 
 // unstopped is the error for a task whose child may still be running.
 func (t *Task) unstopped() error {
-	if n := len(t.Attempts); n > 0 && t.Attempts[n-1].Unstopped != nil {
+	if n := len(t.Attempts); n > 0 && t.Attempts[n-1].Unstopped != nil && t.Attempts[n-1].Unstopped != errLeftRunning {
 		return &UnstoppedError{Calls: []UnstoppedCall{{Task: t.ID, Session: t.Attempts[n-1].Session, Err: t.Attempts[n-1].Unstopped}}}
 	}
 	return nil
@@ -108,7 +112,9 @@ func (t *Task) unstopped() error {
 // CancelAll cancels every live task that matches, all at the same time, and
 // returns those that it ended, in order of launch, when their children are known
 // to be stopped. ctx bounds the wait; the error joins those of the single tasks.
-// Filter.Under names all the descendants of a session.
+// Filter.Under names all the descendants of a session, but not the task that runs
+// in it. A filter that names nothing, as one made of a session that is not there
+// yet does, is an *[InputError].
 func (m *BackgroundManager) CancelAll(ctx context.Context, f Filter, o CancelOptions) ([]Task, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
@@ -133,12 +139,18 @@ type taskEnding struct {
 }
 
 func (m *BackgroundManager) cancelAll(f Filter, o CancelOptions) ([]taskEnding, error) {
-	m.mu.Lock()
-	defer m.unlock()
-	match, err := m.matcherLocked(f)
+	match, err := m.matcher(f)
 	if err != nil {
 		return nil, err
 	}
+	if f.Limit != 0 || f.After != "" {
+		return nil, &InputError{"Filter", "set in Limit or After", "all that match are cancelled"}
+	}
+	if f.IDs == nil && f.Parent == "" && f.Root == "" && f.Under == "" && f.Agent == "" && f.Labels == nil && f.Statuses == nil {
+		return nil, &InputError{"Filter", "empty", "what to cancel must be named; Statuses can name everything"}
+	}
+	m.mu.Lock()
+	defer m.unlock()
 	var chosen []*task
 	var endings []taskEnding
 	for _, t := range m.scopeLocked(f) {

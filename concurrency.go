@@ -3,6 +3,8 @@ package subagent
 import (
 	"cmp"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/seed-48fd9ae4/subagent/internal/heap"
@@ -13,7 +15,7 @@ type KeyKind uint8
 
 const (
 	ModelKey      KeyKind = iota + 1 // Name is "provider/model"
-	AgentKey                         // Name is an agent whose tasks name no model
+	AgentKey                         // Name is an agent whose tasks name no model; in SetLimit, an agent altogether
 	ProviderKey                      // Name is a provider, over all its models
 	AgentTotalKey                    // Name is an agent, over all models it runs with
 	GlobalKey                        // everything; no Name
@@ -37,6 +39,9 @@ type Key struct {
 
 // String is "model:anthropic/opus", "agent:explore", "global" and so on.
 func (k Key) String() string {
+	if k == (Key{}) {
+		return "none"
+	}
 	if int(k.Kind) >= len(keyKinds) || k.Kind == 0 {
 		return fmt.Sprintf("KeyKind(%d):%s", k.Kind, k.Name)
 	}
@@ -48,6 +53,21 @@ func (k Key) String() string {
 
 // MarshalText writes the key as its String.
 func (k Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote.
+func (k *Key) UnmarshalText(text []byte) error {
+	kind, name, _ := strings.Cut(string(text), ":")
+	i := slices.Index(keyKinds[:], kind)
+	if i <= 0 {
+		if string(text) == (Key{}).String() {
+			*k = Key{}
+			return nil
+		}
+		return &InputError{"Key", strconv.Quote(string(text)), "must be a kind, and a name after a colon"}
+	}
+	*k = Key{KeyKind(i), name}
+	return nil
+}
 
 // keyOf is the queue that work falls under.
 func keyOf(agent, model string) Key {
@@ -109,6 +129,7 @@ type semaphore struct {
 	waiting heap.Heap[*queue] // queues whose candidate waits for room here
 	lanes   []*lane           // a parent's cap only: its lanes, passed over
 	freed   bool              // stands in the manager's freed list
+	claim   *ticket           // a place is kept for it
 }
 
 func (s *semaphore) full() bool { return s.limit != Off && s.held >= s.limit }
@@ -120,13 +141,9 @@ type lease [leaseShares]*semaphore
 // takeLocked takes the lease of a ticket, all or nothing; full is the first
 // semaphore without room.
 func (m *BackgroundManager) takeLocked(t *ticket) (l lease, full *semaphore) {
-	copy(l[:], t.sems[:])
-	l[shareGlobal] = m.global
-	if _, creates := t.taker.(*task); creates {
-		l[shareStarts] = m.starts
-	}
+	l = m.wholeLease(t)
 	for _, s := range l {
-		if s != nil && s.full() {
+		if s != nil && s.fullFor(t) {
 			return lease{}, s
 		}
 	}
@@ -139,6 +156,16 @@ func (m *BackgroundManager) takeLocked(t *ticket) (l lease, full *semaphore) {
 		m.settleLanesLocked(parent)
 	}
 	return l, nil
+}
+
+// wholeLease is what a ticket's lease takes.
+func (m *BackgroundManager) wholeLease(t *ticket) (l lease) {
+	copy(l[:], t.sems[:])
+	l[shareGlobal] = m.global
+	if _, creates := t.taker.(*task); creates {
+		l[shareStarts] = m.starts
+	}
+	return l
 }
 
 // freeLocked gives one share of a lease back, if it is still held.
@@ -192,7 +219,7 @@ func (m *BackgroundManager) freshenLocked(q *queue) {
 		return
 	}
 	home := &m.fresh
-	if own := t.sems[shareKey]; own.full() {
+	if own := t.sems[shareKey]; own.fullFor(t) {
 		home = &own.waiting
 	}
 	q.enter(home, t)
@@ -204,26 +231,27 @@ func (q *queue) enter(home *heap.Heap[*queue], t *ticket) {
 }
 
 // maxPasses is how often the head of a queue is passed by because of its own
-// parent's cap. Then its queue starts nobody else before it.
+// parent's cap, and then its queue starts nobody else before it; and how often a
+// ticket comes too late for one of several limits before it claims its places.
 const maxPasses = 64
 
 // dispatchLocked starts everything that can start, the oldest first. It runs
 // after every enqueue, removal, release and change of a limit; its cost depends
 // on what it starts and not on how many wait.
 func (m *BackgroundManager) dispatchLocked() {
-	for q := m.oldestLocked(); q != nil; q = m.oldestLocked() {
-		m.tryLocked(q)
+	for q, waited := m.oldestLocked(); q != nil; q, waited = m.oldestLocked() {
+		m.tryLocked(q, waited)
 	}
 }
 
 // oldestLocked takes the queue with the oldest candidate among those that may
-// have become able to start one; nil when there is none.
-func (m *BackgroundManager) oldestLocked() *queue {
+// have become able to start one, and says where it waited; nil when there is none.
+func (m *BackgroundManager) oldestLocked() (_ *queue, waited *heap.Heap[*queue]) {
 	best, _ := m.fresh.Top()
 	for i := 0; i < len(m.freed); {
 		s := m.freed[i]
 		q, ok := s.waiting.Top()
-		if !ok || s.full() {
+		if !ok || s.fullFor(q.candidate()) {
 			s.freed = false
 			last := len(m.freed) - 1
 			m.freed[i], m.freed[last] = m.freed[last], nil
@@ -236,15 +264,16 @@ func (m *BackgroundManager) oldestLocked() *queue {
 		i++
 	}
 	if best != nil {
-		best.home.Remove(best)
+		waited = best.home
+		waited.Remove(best)
 		best.home = nil
 	}
-	return best
+	return best, waited
 }
 
 // tryLocked starts the candidate of a queue, or puts the queue where it will be
 // found when what it lacks is there.
-func (m *BackgroundManager) tryLocked(q *queue) {
+func (m *BackgroundManager) tryLocked(q *queue, waited *heap.Heap[*queue]) {
 	t := q.candidate()
 	if t == nil {
 		return
@@ -256,6 +285,9 @@ func (m *BackgroundManager) tryLocked(q *queue) {
 	}
 	l, full := m.takeLocked(t)
 	if full != nil {
+		if waited != &m.fresh && waited != &full.waiting {
+			m.lateLocked(t)
+		}
 		q.enter(&full.waiting, t)
 		return
 	}
@@ -295,6 +327,7 @@ func (m *BackgroundManager) leaveQueueLocked(t *task) {
 func (m *BackgroundManager) unqueueLocked(t *ticket) {
 	q := t.sems[shareKey].queue
 	q.remove(t)
+	m.unclaimLocked(t)
 	m.freshenLocked(q)
 }
 

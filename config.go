@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -46,17 +47,19 @@ type Config struct {
 	Mailbox MailboxPolicy
 
 	// AbortGrace is how long a stopped child may take to come to rest before it
-	// is given up: recorded as unstopped and listed. It also bounds each Abort
-	// and Release call. It can't be Off. Defaults to 10 s.
+	// is given up: recorded as unstopped and listed. The context of each Abort and
+	// Release call ends after it. It can't be Off. Defaults to 10 s.
 	AbortGrace time.Duration
 
 	// Admit has the last word on a launch, before anything is recorded; its error
-	// refuses the launch and is returned. It runs in the goroutine of Launch.
-	// Defaults to nil: all are admitted.
+	// refuses the launch and is returned. It runs in the goroutine of Launch, and of
+	// CanLaunch. Defaults to nil: all are admitted.
 	Admit func(context.Context, LaunchInput, Lineage) error
 
 	// Logger gets one line per transition and per failed delivery, never a prompt
-	// or a result. Defaults to nil: silent.
+	// or a result. Lines are written in order by a goroutine of their own; a handler
+	// that is slow holds up nothing, and of those that wait for it at most 10 000 are
+	// kept. Defaults to nil: silent.
 	Logger *slog.Logger
 }
 
@@ -76,7 +79,7 @@ type KeyLimits struct {
 
 // SpawnLimits keep agents from launching without end.
 type SpawnLimits struct {
-	Depth        int // a root's child has depth 1. Defaults to 3.
+	Depth        int // a root's child has depth 1. Defaults to 3; Off leaves 256, beyond which a chain is taken for a cycle.
 	LivePerRoot  int // descendants of one root that have not ended. Defaults to 64.
 	TotalPerRoot int // descendants of one root ever launched. Defaults to Off.
 	QueueDepth   int // tasks waiting in one queue. Defaults to Off.
@@ -104,7 +107,8 @@ type Agent struct {
 // MailboxPolicy is how finished runs are told to parents.
 type MailboxPolicy struct {
 	// Gather is how long a batch waits for one more finished run after each, and
-	// GatherMax how long it waits altogether. Default to 100 ms and 1 s.
+	// GatherMax how long it waits altogether. Default to 100 ms, and to 1 s or
+	// Gather, whichever is longer.
 	Gather, GatherMax time.Duration
 	// Tries is how often a batch is sent before it is parked: kept for Drain and
 	// for the parent's next batch. Defaults to 8. It can't be Off.
@@ -197,9 +201,15 @@ func (c Config) prepared() (Config, error) {
 	c.Keys.Agents = maps.Clone(c.Keys.Agents)
 	c.Tools = maps.Clone(c.Tools)
 	c.Agents = cloneAgents(c.Agents)
+	if c.Mailbox.GatherMax == 0 {
+		c.Mailbox.GatherMax = max(time.Second, c.Mailbox.Gather)
+	}
 	for _, s := range settings {
 		s.def(&c)
 		if v, text := s.get(&c); v < s.least || v == 0 {
+			if v == Off {
+				text = "Off"
+			}
 			return c, &InputError{s.field, text, leastRule(s.least)}
 		}
 	}
@@ -217,18 +227,30 @@ func (c *Config) validate() error {
 	for _, m := range []struct {
 		field  string
 		limits map[string]int
+		named  func(string) bool
+		rule   string
 	}{
-		{"Config.Keys.Models", c.Keys.Models},
-		{"Config.Keys.Providers", c.Keys.Providers},
-		{"Config.Keys.Agents", c.Keys.Agents},
+		{"Config.Keys.Models", c.Keys.Models, func(n string) bool { return n == strings.TrimSpace(n) }, "a model's name has no space around it"},
+		{"Config.Keys.Providers", c.Keys.Providers, func(n string) bool { return n == strings.TrimSpace(n) && !strings.Contains(n, "/") }, "a provider is what stands before a model's first slash"},
+		{"Config.Keys.Agents", c.Keys.Agents, c.mayLimit, "must be the name, and no alias, of one of Config.Agents"},
 	} {
 		for _, name := range slices.Sorted(maps.Keys(m.limits)) {
+			field := fmt.Sprintf("%s[%q]", m.field, name)
 			if n := m.limits[name]; n < Off {
-				return &InputError{fmt.Sprintf("%s[%q]", m.field, name), strconv.Itoa(n), leastRule(Off)}
+				return &InputError{field, strconv.Itoa(n), leastRule(Off)}
+			}
+			if name == "" || !m.named(name) {
+				return &InputError{field, strconv.Itoa(m.limits[name]), m.rule}
 			}
 		}
 	}
 	return c.validateAgents()
+}
+
+// mayLimit reports whether there can be tasks of an agent with this name.
+func (c *Config) mayLimit(name string) bool {
+	_, ok := c.Agents[name]
+	return ok || c.Agents == nil && cleanAgent(name) == name
 }
 
 // validateAgents checks each agent, and that no name stands for two.

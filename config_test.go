@@ -89,6 +89,9 @@ func TestConfigNumbers(t *testing.T) {
 				if l.time {
 					value = fmt.Sprint(time.Duration(n))
 				}
+				if n == Off {
+					value = "Off"
+				}
 				require.Nil(t, m)
 				wrong("Config."+l.field, value, rule)(t, err)
 			}

@@ -18,8 +18,9 @@ type Turn struct {
 	// History is the Result.History of the session's last turn that returned one;
 	// nil at first.
 	History any
-	// Steered receives messages that came in while the turn runs. Read it without
-	// blocking, say before each step.
+	// Steered receives messages that came in while the turn runs, and those that
+	// the session's last turn did not look at. Read it without blocking, say
+	// before each step.
 	Steered <-chan string
 }
 
@@ -32,8 +33,12 @@ const steerBuffer = 16
 // text beside it is kept as partial; a [SessionError] says more.
 //
 // The client keeps each session's History until the session is released. It is
-// also a [Steerer] and a [Releaser].
+// also a [Steerer] and a [Releaser]; what wraps it must pass these on. A child that
+// launches children of its own names turn.Session as their Parent.
 func Func(run func(ctx context.Context, turn Turn) (Result, error)) SessionClient {
+	if run == nil {
+		panic("subagent: Func of nil")
+	}
 	return &funcClient{run: run, sessions: map[SessionID]*funcSession{}}
 }
 
@@ -45,15 +50,16 @@ type funcClient struct {
 }
 
 type funcSession struct {
-	create  CreateRequest
-	history any
-	turn    *funcTurn // nil while the session rests
+	create   CreateRequest
+	history  any
+	steered  chan string
+	turn     *funcTurn // nil while the session rests
+	released bool      // to be forgotten once it rests
 }
 
 type funcTurn struct {
-	cancel  context.CancelFunc
-	over    chan struct{} // closed when run has returned
-	steered chan string
+	cancel context.CancelFunc
+	over   chan struct{} // closed when run has returned
 }
 
 var (
@@ -67,13 +73,16 @@ func (c *funcClient) Create(_ context.Context, req CreateRequest) (SessionID, er
 	id := SessionID("fn_" + uuid.NewString())
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.sessions[id] = &funcSession{create: req}
+	c.sessions[id] = &funcSession{create: req, steered: make(chan string, steerBuffer)}
 	return id, nil
 }
 
 func (c *funcClient) Prompt(ctx context.Context, id SessionID, p Prompt) (Result, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if ctx.Err() != nil {
+		return Result{}, &SessionError{Op: "prompt", Session: id, Class: ClassAborted, Err: context.Cause(ctx)}
+	}
 	turn, live, err := c.begin(id, p, cancel)
 	if err != nil {
 		return Result{}, &SessionError{Op: "prompt", Session: id, Class: ClassInvalid, Err: err}
@@ -86,7 +95,11 @@ func (c *funcClient) Prompt(ctx context.Context, id SessionID, p Prompt) (Result
 		err = context.Cause(ctx)
 	}
 	var said *SessionError
-	if err != nil && !errors.As(err, &said) {
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		err = &SessionError{Op: "prompt", Session: id, Class: ClassAborted, Err: err}
+	case !errors.As(err, &said):
 		err = &SessionError{Op: "prompt", Session: id, Err: err}
 	}
 	return r, err
@@ -96,25 +109,27 @@ func (c *funcClient) begin(id SessionID, p Prompt, cancel context.CancelFunc) (T
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.sessions[id]
-	if s == nil {
+	if s == nil || s.released {
 		return Turn{}, nil, errNoSession
 	}
 	if s.turn != nil {
 		return Turn{}, nil, errBusy
 	}
-	s.turn = &funcTurn{cancel: cancel, over: make(chan struct{}), steered: make(chan string, steerBuffer)}
-	return Turn{Prompt: p, Create: s.create, Session: id, History: s.history, Steered: s.turn.steered}, s.turn, nil
+	s.turn = &funcTurn{cancel: cancel, over: make(chan struct{})}
+	return Turn{Prompt: p, Create: s.create, Session: id, History: s.history, Steered: s.steered}, s.turn, nil
 }
 
 func (c *funcClient) finish(id SessionID, live *funcTurn, r Result) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	close(live.over)
-	if s := c.sessions[id]; s != nil {
-		s.turn = nil
-		if r.History != nil {
-			s.history = r.History
-		}
+	s := c.sessions[id]
+	s.turn = nil
+	if r.History != nil {
+		s.history = r.History
+	}
+	if s.released {
+		delete(c.sessions, id)
 	}
 }
 
@@ -144,24 +159,28 @@ func (c *funcClient) Steer(_ context.Context, id SessionID, text string) error {
 	defer c.mu.Unlock()
 	s := c.sessions[id]
 	switch {
-	case s == nil:
+	case s == nil || s.released:
 		return &SessionError{Op: "steer", Session: id, Class: ClassInvalid, Err: errNoSession}
 	case s.turn == nil:
 		return &SessionError{Op: "steer", Session: id, Class: ClassInvalid, Err: errResting}
 	}
 	select {
-	case s.turn.steered <- text:
+	case s.steered <- text:
 		return nil
 	default:
 		return &SessionError{Op: "steer", Session: id, Class: ClassOverloaded, Err: errSteerFull}
 	}
 }
 
-// Release forgets a session and its history. A turn that runs goes on.
+// Release forgets a session and its history, once its turn is over.
 func (c *funcClient) Release(_ context.Context, id SessionID) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.sessions, id)
+	if s := c.sessions[id]; s != nil && s.turn != nil {
+		s.released = true
+	} else {
+		delete(c.sessions, id)
+	}
 	return nil
 }
 

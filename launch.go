@@ -44,30 +44,27 @@ type LaunchInput struct {
 func (m *BackgroundManager) Launch(ctx context.Context, in LaunchInput) (Task, error) {
 	t, o, err := m.plan(ctx, in)
 	if err != nil {
-		return Task{}, fmt.Errorf("subagent: launch: %w", err)
+		return Task{}, err
 	}
 	m.mu.Lock()
 	defer m.unlock()
 	if err := m.launchLocked(t, o); err != nil {
-		return Task{}, fmt.Errorf("subagent: launch: %w", err)
+		return Task{}, err
 	}
 	m.dispatchLocked()
 	return m.snapshotLocked(t), nil
 }
 
 // CanLaunch returns the error that Launch would return for the same input now,
-// or nil, and changes nothing.
+// or nil, and records nothing. It asks whom Launch would ask, also Config.Admit.
 func (m *BackgroundManager) CanLaunch(ctx context.Context, in LaunchInput) error {
 	t, o, err := m.plan(ctx, in)
-	if err == nil {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		err = m.checkLocked(t, o)
-	}
 	if err != nil {
-		return fmt.Errorf("subagent: launch: %w", err)
+		return err
 	}
-	return nil
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.checkLocked(t, o)
 }
 
 // AgentError is a launch refused because of its agent.
@@ -78,7 +75,7 @@ type AgentError struct {
 }
 
 func (e *AgentError) Error() string {
-	return fmt.Sprintf("%v: %q; there are %q", e.Kind, e.Agent, e.Known)
+	return fmt.Sprintf("%v: %q; those that may be launched: %q", e.Kind, e.Agent, e.Known)
 }
 
 func (e *AgentError) Unwrap() error { return e.Kind }
@@ -127,7 +124,7 @@ func (m *BackgroundManager) plan(ctx context.Context, in LaunchInput) (*task, or
 	}
 	t := &task{
 		id: newTaskID(), in: capture(&in), limits: limits, silent: in.NoNotice,
-		depth: int16(o.Depth), run: 1, status: Pending,
+		run: 1, status: Pending,
 	}
 	t.taker = t
 	if ctx.Err() != nil {
@@ -257,15 +254,19 @@ func (m *BackgroundManager) checkLocked(t *task, o origin) error {
 // launchLocked enters a planned task into the books: check and reserve are one
 // critical section.
 func (m *BackgroundManager) launchLocked(t *task, o origin) error {
+	if now, ok := m.knownLocked(o.Parent); ok {
+		o = now // the parent may have become known meanwhile, say as a task
+	}
 	if err := m.checkLocked(t, o); err != nil {
 		return err
 	}
+	t.depth = int16(o.Depth)
 	t.number, t.queued = int32(len(m.tasks)), m.now()
 	t.owner, t.root = m.mailboxLocked(o), m.spawnLocked(o)
 	m.tasks = append(m.tasks, t)
 	m.byID[t.id] = t
 	t.owner.children = append(t.owner.children, t)
-	t.owner.live++
+	m.countLiveLocked(t.owner, 1)
 	m.adoptChildLocked(t, o)
 	m.live++
 	m.count[Pending]++

@@ -75,7 +75,7 @@ func refusals() []refusal {
 			require.ErrorAs(t, err, &agent)
 			require.Equal(t, AgentError{Kind: is, Agent: name, Known: []string{"explore", "worker"}}, *agent)
 			require.ErrorIs(t, err, is)
-			require.ErrorContains(t, err, `"`+name+`"; there are ["explore" "worker"]`)
+			require.ErrorContains(t, err, `"`+name+`"; those that may be launched: ["explore" "worker"]`)
 		}
 	}
 	needed, text := "a name is required", "a text is required"
@@ -120,7 +120,7 @@ func refusals() []refusal {
 		{
 			name: "too many in all", cfg: Config{Spawn: SpawnLimits{TotalPerRoot: 2}},
 			change: func(t *testing.T, m *BackgroundManager, in *LaunchInput) {
-				_, err := m.CancelAll(t.Context(), Filter{}, CancelOptions{})
+				_, err := m.CancelAll(t.Context(), Filter{Parent: "p"}, CancelOptions{})
 				require.NoError(t, err)
 			},
 			check: limited(LimitError{Kind: ErrSpawnLimit, Setting: "Config.Spawn.TotalPerRoot", Limit: 2, Used: 2, Parent: "p", Root: "p"}, "2 are taken", `"p"`),

@@ -38,11 +38,11 @@ func (e *LimitError) Error() string {
 	s := fmt.Sprintf("%v: %s is %d, ", e.Kind, e.Setting, e.Limit)
 	switch e.Kind {
 	case ErrDepthLimit:
-		return s + fmt.Sprintf("and a child of session %q would have depth %d; do the work in this session or resume an earlier task", e.Parent, e.Used)
+		return s + fmt.Sprintf("and a child of session %q would have depth %d; do the work in this session", e.Parent, e.Used)
 	case ErrQueueFull:
 		return s + fmt.Sprintf("and %d tasks wait for %s; wait for one to start", e.Used, e.Key)
 	default:
-		return s + fmt.Sprintf("and %d are taken below root session %q; wait for one to end or resume an earlier task", e.Used, e.Root)
+		return s + fmt.Sprintf("and %d are taken below root session %q; wait for one to end", e.Used, e.Root)
 	}
 }
 

@@ -9,8 +9,9 @@ import (
 // origin is where a launch comes from, as far as the books need it.
 type origin struct {
 	Lineage
-	under *task // the nearest ancestor that is a task of ours, or nil
-	root  *root // counts for a root that has no session; nil: found by Lineage.Root
+	via   []SessionID // foreign sessions above the parent, up to under or the root
+	under *task       // the nearest ancestor that is a task of ours, or nil
+	root  *root       // counts for a root that has no session; nil: found by Lineage.Root
 }
 
 // maxLineage bounds the walk to a root: a chain that goes on longer is taken
@@ -24,12 +25,20 @@ var errLineageCycle = fmt.Errorf("the parent chain has no end, or more than %d l
 // that is known or a root. It fails closed.
 func (m *BackgroundManager) trace(ctx context.Context, parent SessionID) (origin, error) {
 	above := parent
+	var walked []SessionID
 	for steps := range maxLineage {
 		o, ok, err := m.known(above)
 		if err != nil {
 			return origin{}, err
 		}
 		if ok {
+			if steps > 0 {
+				via := walked[1:]
+				if o.under == nil || o.under.session != above {
+					via = append(via, above)
+				}
+				o.via = append(via, o.via...)
+			}
 			o.Parent = parent
 			if o.Depth += steps; o.Depth > maxLineage {
 				break
@@ -44,8 +53,9 @@ func (m *BackgroundManager) trace(ctx context.Context, parent SessionID) (origin
 			return origin{}, context.Cause(ctx)
 		}
 		if next == "" {
-			return origin{Lineage: Lineage{Parent: parent, Root: above, Depth: steps + 1}}, nil
+			return origin{Lineage: Lineage{Parent: parent, Root: above, Depth: steps + 1}, via: walked[min(steps, 1):]}, nil
 		}
+		walked = append(walked, above)
 		above = next
 	}
 	return origin{}, fmt.Errorf("%w: session %q: %w", ErrLineage, parent, errLineageCycle)
@@ -60,16 +70,21 @@ func (m *BackgroundManager) known(s SessionID) (o origin, ok bool, err error) {
 	if m.phase != admitting {
 		return o, false, ErrClosed
 	}
+	o, ok = m.knownLocked(s)
+	return o, ok, nil
+}
+
+func (m *BackgroundManager) knownLocked(s SessionID) (o origin, ok bool) {
 	if s == "" {
-		return origin{Lineage: Lineage{Depth: 1}}, true, nil
+		return origin{Lineage: Lineage{Depth: 1}}, true
 	}
 	if b := m.mailboxes[s]; b != nil {
-		return b.origin, true, nil
+		return b.origin, true
 	}
 	if t := m.bySession[s]; t != nil {
-		return t.origin(), true, nil
+		return t.origin(), true
 	}
-	return origin{}, false, nil
+	return origin{}, false
 }
 
 // origin is that of what a task's session launches.
@@ -97,14 +112,17 @@ func (m *BackgroundManager) Reserve(ctx context.Context, parent SessionID) (*Res
 	if parent == "" {
 		return nil, &InputError{"parent", `""`, "a session is required"}
 	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	o, err := m.trace(ctx, parent)
 	if err != nil {
-		return nil, fmt.Errorf("subagent: reserve: %w", err)
+		return nil, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.admitLocked(o); err != nil {
-		return nil, fmt.Errorf("subagent: reserve: %w", err)
+		return nil, err
 	}
 	return &Reservation{Lineage: o.Lineage, m: m, root: m.spawnLocked(o)}, nil
 }

@@ -2,6 +2,8 @@ package subagent
 
 import (
 	"fmt"
+	"maps"
+	"math"
 	"slices"
 	"sort"
 )
@@ -12,7 +14,7 @@ type Filter struct {
 	IDs      []TaskID  // one of these
 	Parent   SessionID // direct children of this session
 	Root     SessionID // tasks below this root
-	Under    SessionID // tasks below this session, at any depth
+	Under    SessionID // tasks below this session, at any depth; not the task that runs in it
 	Agent    string
 	Labels   map[string]string // all of these
 	Statuses []Status          // one of these; not for WaitAny and WaitAll
@@ -25,53 +27,71 @@ type Filter struct {
 // pages, so that a long list holds nobody up: each task is consistent in itself.
 // A filter that names an unknown After, or has a negative Limit, matches nothing.
 func (m *BackgroundManager) List(f Filter) []Task {
-	const page = 256
-	var list []Task
-	for f.Limit >= 0 {
-		size := page
-		if f.Limit > 0 {
-			size = min(page, f.Limit-len(list))
-		}
-		tasks, more := m.page(&f, size)
-		if list == nil {
-			list = tasks // mostly there is one page
-		} else {
-			list = append(list, tasks...)
-		}
-		if !more || f.Limit > 0 && len(list) >= f.Limit {
-			break
-		}
+	match, err := m.matcher(f)
+	if err != nil || f.Limit < 0 {
+		return nil
 	}
-	return list
+	l := listing{match: match, after: -1, left: f.Limit}
+	if f.Limit == 0 {
+		l.left = math.MaxInt
+	}
+	m.mu.Lock()
+	if f.After != "" {
+		t := m.byID[f.After]
+		if t == nil {
+			m.mu.Unlock()
+			return nil
+		}
+		l.after = t.number
+	}
+	if f.IDs != nil {
+		l.named = m.tasksLocked(f.IDs)
+	}
+	m.mu.Unlock()
+	for m.page(&l, f) {
+	}
+	return l.tasks
 }
 
-// page copies up to size tasks that match and moves f.After behind the last one
-// looked at.
-func (m *BackgroundManager) page(f *Filter, size int) (list []Task, more bool) {
-	const looks = 4096 // at most so many records are looked at in one page
+// listing is how far a List has come.
+type listing struct {
+	match func(*task) bool
+	named []*task // of Filter.IDs
+	after int32   // the number of the last task looked at
+	left  int     // how many more are wanted
+	tasks []Task
+}
+
+// page copies some more tasks and reports whether there may be others.
+func (m *BackgroundManager) page(l *listing, f Filter) (more bool) {
+	const size, looks = 256, 4096 // at most so many are copied, and looked at
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	match, err := m.matcherLocked(*f)
-	if err != nil {
-		return nil, false
+	scope := l.named
+	if f.IDs == nil {
+		scope = m.scopeLocked(f)
 	}
-	scope := m.scopeLocked(*f)
-	if f.After != "" {
-		after := m.byID[f.After]
-		scope = scope[sort.Search(len(scope), func(i int) bool { return scope[i].number > after.number }):]
-	}
-	list = make([]Task, 0, min(len(scope), size))
+	scope = scope[sort.Search(len(scope), func(i int) bool { return scope[i].number > l.after }):]
+	var found [size]*task
+	n := 0
 	for i, t := range scope {
-		if len(list) == size || i == looks {
-			return list, true
+		if n == min(size, l.left) || i == looks {
+			more = l.left > n
+			break
 		}
-		f.After = t.id
-		if match(t) {
-			list = append(list, Task{})
-			m.copyLocked(&list[len(list)-1], t)
+		l.after = t.number
+		if l.match(t) {
+			found[n] = t
+			n++
 		}
 	}
-	return list, false
+	l.left -= n
+	l.tasks = slices.Grow(l.tasks, n)
+	for _, t := range found[:n] {
+		l.tasks = append(l.tasks, Task{})
+		m.copyLocked(&l.tasks[len(l.tasks)-1], t)
+	}
+	return more
 }
 
 // scopeLocked is the shortest list in the books that holds all that a filter can
@@ -101,13 +121,11 @@ func (m *BackgroundManager) tasksLocked(ids []TaskID) []*task {
 	return slices.Compact(tasks)
 }
 
-// matcherLocked checks a filter and makes the test for a task out of it.
-func (m *BackgroundManager) matcherLocked(f Filter) (func(*task) bool, error) {
+// matcher makes the test for a task out of a filter. The test reads the books. The
+// error is an *[InputError].
+func (m *BackgroundManager) matcher(f Filter) (func(*task) bool, error) {
 	if f.Limit < 0 {
 		return nil, &InputError{"Filter.Limit", fmt.Sprint(f.Limit), "can't be negative"}
-	}
-	if f.After != "" && m.byID[f.After] == nil {
-		return nil, fmt.Errorf("%w: Filter.After is %q", ErrNotFound, f.After)
 	}
 	var ids map[TaskID]bool
 	if f.IDs != nil {
@@ -116,14 +134,16 @@ func (m *BackgroundManager) matcherLocked(f Filter) (func(*task) bool, error) {
 			ids[id] = true
 		}
 	}
+	agent := m.unalias(f.Agent)
+	labels, statuses := maps.Clone(f.Labels), slices.Clone(f.Statuses)
 	return func(t *task) bool {
-		return (f.IDs == nil || ids[t.id]) &&
+		return (ids == nil || ids[t.id]) &&
 			(f.Parent == "" || t.parent() == f.Parent) &&
 			(f.Root == "" || t.root.id == f.Root) &&
 			(f.Under == "" || t.under(f.Under)) &&
-			(f.Agent == "" || t.in.Agent == f.Agent) &&
-			(f.Statuses == nil || slices.Contains(f.Statuses, t.status)) &&
-			hasLabels(t.in.Labels, f.Labels)
+			(agent == "" || t.in.Agent == agent) &&
+			(statuses == nil || slices.Contains(statuses, t.status)) &&
+			hasLabels(t.in.Labels, labels)
 	}, nil
 }
 
@@ -139,7 +159,7 @@ func hasLabels(have, want map[string]string) bool {
 // under reports whether a session is above the task, as far as the books know.
 func (t *task) under(s SessionID) bool {
 	for {
-		if t.parent() == s || t.root.id == s {
+		if t.parent() == s || t.root.id == s || slices.Contains(t.owner.origin.via, s) {
 			return true
 		}
 		above := t.owner.origin.under

@@ -1,7 +1,6 @@
 package subagent
 
 import (
-	"slices"
 	"time"
 )
 
@@ -24,6 +23,9 @@ type mailbox struct {
 	children []*task // launched by the session, in order
 	adopted  []*task // launched by sessions below it that are not tasks
 	live     int     // children that have not ended
+	// inherited counts live tasks below children that have ended: they will be
+	// told of here too.
+	inherited int
 
 	state    mailState
 	ended    []*task       // whose runs it is owed, and that are in no batch yet
@@ -32,7 +34,8 @@ type mailbox struct {
 	earlier  []Notice      // delivered since the last final one
 	open     bool          // something was delivered since then
 	first    instant       // when gathering began
-	tries    int
+	tries    int           // of the frozen batch …
+	failed   int           // … that ended in Unknown
 	lastErr  error
 	deadline deadline
 }
@@ -64,22 +67,56 @@ func (m *BackgroundManager) adoptChildLocked(t *task, o origin) {
 // oweLocked puts down, in the instant of a run's ending, that its parent has one
 // live child less and what it is owed for it.
 func (m *BackgroundManager) oweLocked(t *task) {
-	b := t.owner
-	b.live--
+	m.countLiveLocked(t.owner, -1)
+	b := t.owner.heirLocked()
 	// Descendants that end with their ancestor are told by its notice.
 	if !t.silent && !t.reason.is(ParentGone) {
-		b = b.heirLocked()
-		b.ended = append(b.ended, t)
+		m.bringLocked(b, t)
 	}
 	m.postLocked(b, t.ended)
 	m.bequeathLocked(t, t.ended)
 }
 
+// bringLocked puts what runs are owed for into a mailbox. Above the child of a task
+// without a parent there may be nobody left to tell.
+func (m *BackgroundManager) bringLocked(b *mailbox, ended ...*task) {
+	if b.origin.Parent == "" {
+		m.told.Dropped += len(ended)
+		return
+	}
+	b.ended = append(b.ended, ended...)
+}
+
+// orphaned reports whether the mailbox is of a task that has ended.
+func (b *mailbox) orphaned() bool {
+	u := b.origin.under
+	return u != nil && u.own == b && u.status.Terminal()
+}
+
+// remaining is how many runs it will still be told of, or be silent about.
+func (b *mailbox) remaining() int { return b.live + b.inherited }
+
+// countLiveLocked counts a live child of a mailbox, and where it will be told of.
+func (m *BackgroundManager) countLiveLocked(b *mailbox, n int) {
+	b.live += n
+	if heir := b.heirLocked(); heir != b {
+		heir.inherited += n
+	}
+}
+
+// inheritLocked hands on what a task that has just ended would have been told of.
+func (t *task) inheritLocked() {
+	if own := t.own; own != nil && own.remaining() > 0 {
+		own.heirLocked().inherited += own.remaining()
+		own.inherited = 0
+	}
+}
+
 // heirLocked is where notices for a mailbox go: to its own session, or, once that
 // is a task that has ended, to the nearest ancestor that has not.
 func (b *mailbox) heirLocked() *mailbox {
-	for u := b.origin.under; u != nil && u.session == b.origin.Parent && u.status.Terminal(); u = b.origin.under {
-		b = u.owner
+	for b.orphaned() {
+		b = b.origin.under.owner
 	}
 	return b
 }
@@ -94,7 +131,8 @@ func (m *BackgroundManager) bequeathLocked(t *task, now instant) {
 	if heir == b {
 		return
 	}
-	heir.ended = slices.Concat(heir.ended, b.batched, b.ended)
+	m.bringLocked(heir, b.batched...)
+	m.bringLocked(heir, b.ended...)
 	m.emptyLocked(b)
 	m.postLocked(heir, now)
 }
@@ -103,7 +141,7 @@ func (m *BackgroundManager) bequeathLocked(t *task, now instant) {
 func (m *BackgroundManager) emptyLocked(b *mailbox) {
 	m.disarmLocked(&b.deadline)
 	b.state, b.ended, b.batch, b.batched, b.earlier, b.open = mailIdle, nil, nil, nil, nil, false
-	b.tries, b.lastErr = 0, nil
+	b.tries, b.failed, b.lastErr = 0, 0, nil
 }
 
 // noticesLocked is what the parent of finished runs is told.
@@ -131,7 +169,7 @@ func (m *BackgroundManager) noticeLocked(t *task) Notice {
 			n.Preview = cut(t.result.Text, bytes)
 		}
 	}
-	if t.own != nil {
+	if t.own != nil && t.status == Completed {
 		n.Open = t.own.live
 	}
 	return n
@@ -139,7 +177,7 @@ func (m *BackgroundManager) noticeLocked(t *task) Notice {
 
 // Owed is what a parent is waiting for or has not been told, at one instant.
 type Owed struct {
-	Live     int      // direct children that have not ended
+	Live     int      // tasks that have not ended and that it will be told of: its own children, and those that ended ones left running
 	Notices  []Notice // finished runs it has not been told of, the oldest first
 	InFlight bool     // a Notify or an unacknowledged Drain is out with some of them
 	Parked   bool     // sending was given up; Drain, or the next notice, takes them up
@@ -158,7 +196,7 @@ func (m *BackgroundManager) Pending(parent SessionID) Owed {
 		return Owed{}
 	}
 	o := Owed{
-		Live: b.live, InFlight: b.state == mailSending || b.state == mailDrained,
+		Live: b.remaining(), InFlight: b.state == mailSending || b.state == mailDrained,
 		Parked: b.state == mailParked, Tries: b.tries, LastErr: b.lastErr,
 	}
 	if b.batch != nil {
@@ -172,7 +210,8 @@ func (m *BackgroundManager) Pending(parent SessionID) Owed {
 // never takes what a Notify call has out; ok is false when there is nothing to
 // take. Until ack is called the notification counts as in flight: ack(true) says
 // that the parent has it, ack(false) puts it back as it is. Only the first call
-// of ack counts. Drain works after Close too.
+// of ack counts. Until then nothing else of the parent's mail moves: an ack that
+// might be forgotten is best deferred, as ack(false). Drain works after Close too.
 func (m *BackgroundManager) Drain(parent SessionID) (n Notification, ack func(delivered bool), ok bool) {
 	m.mu.Lock()
 	b := m.mailboxes[parent]
@@ -188,8 +227,15 @@ func (m *BackgroundManager) Drain(parent SessionID) (n Notification, ack func(de
 	m.disarmLocked(&b.deadline)
 	b.state = mailDrained
 	m.mu.Unlock()
+	ack, written := m.acknowledger(b, batch), false
+	defer func() {
+		if !written { // Render ended the goroutine
+			ack(false)
+		}
+	}()
 	m.write(batch)
-	return batch.clone(), m.acknowledger(b, batch), true
+	written = true
+	return batch.clone(), ack, true
 }
 
 // acknowledger makes the ack of one Drain.

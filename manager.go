@@ -56,6 +56,7 @@ type BackgroundManager struct {
 	global, starts *semaphore        // among them, for good
 	fresh          heap.Heap[*queue] // queues to try in the next dispatch
 	freed          []*semaphore      // semaphores with room to look at in it
+	claimant       *ticket           // for which places are kept; see claim.go
 	waiters        map[*waiter]struct{}
 
 	attempts  []*attempt         // those with a call out
@@ -63,19 +64,20 @@ type BackgroundManager struct {
 	handed    *attempt           // … and the same once it was taken
 	unstopped map[*task]struct{} // tasks with a child that may still be running
 	watches   map[*watch]struct{}
-	told      NoticeStats
+	told      deliveries
+	silent    bool // the notifier turned out to be none
 
 	deadlines heap.Heap[*deadline]
 	timer     *time.Timer // the one timer; fires at or before the first deadline
 	timerAt   instant     // 0: it is not set
 
-	lines    []line        // log lines to write once mu is released
+	book     logbook       // lines to be logged
 	routines int           // goroutines of ours that run
 	quiet    chan struct{} // closed when the last of them ends; made by Shutdown
 
 	phase     phase
-	releasing map[SessionID]TaskID // sessions that Shutdown gives up and has not yet
-	hurry     chan struct{}        // closed when Shutdown may not wait for children any more
+	releasing map[SessionID]release // sessions that Shutdown gives up and has not yet
+	hurry     chan struct{}         // closed when Shutdown may not wait for children any more
 	hurried   bool
 	shutdown  chan struct{} // closed when Shutdown is over
 	closeErr  error         // its outcome
@@ -104,7 +106,7 @@ func New(client SessionClient, cfg Config) (*BackgroundManager, error) {
 		waiters:   map[*waiter]struct{}{},
 		unstopped: map[*task]struct{}{},
 		watches:   map[*watch]struct{}{},
-		releasing: map[SessionID]TaskID{},
+		releasing: map[SessionID]release{},
 		hurry:     make(chan struct{}),
 		shutdown:  make(chan struct{}),
 	}
@@ -159,7 +161,8 @@ func (m *BackgroundManager) routineEnded() {
 	}
 }
 
-// guard calls host code and makes a panic in it an error.
+// guard calls host code and makes a panic in it an error. What it can't stop is
+// runtime.Goexit: whoever must know that the call is over has it in a defer.
 func guard(op string, call func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -169,53 +172,10 @@ func guard(op string, call func() error) (err error) {
 	return call()
 }
 
-// unlock releases mu after a change to the books: it starts what can start now
-// and writes, without the lock, what there is to log.
+// unlock releases mu after a change to the books: it starts what can start now.
 func (m *BackgroundManager) unlock() {
 	m.dispatchLocked()
-	lines := m.lines
-	m.lines = nil
 	m.mu.Unlock()
-	for _, l := range lines {
-		l.write(m.log)
-	}
-}
-
-// line is one log line on its way: made under mu, written without it.
-type line struct {
-	level slog.Level
-	msg   string
-	attrs []slog.Attr
-}
-
-func (l line) write(log *slog.Logger) {
-	_ = guard("log", func() error {
-		log.LogAttrs(context.Background(), l.level, l.msg, l.attrs...)
-		return nil
-	})
-}
-
-func (m *BackgroundManager) logLocked(level slog.Level, msg string, attrs ...slog.Attr) {
-	if m.log != nil {
-		m.lines = append(m.lines, line{level, msg, attrs})
-	}
-}
-
-// logTransitionLocked notes where a task went and why, in words that carry
-// nothing a model wrote.
-func (m *BackgroundManager) logTransitionLocked(t *task, from Status) {
-	if m.log == nil {
-		return
-	}
-	attrs := []slog.Attr{
-		slog.String("task", string(t.id)), slog.String("parent", string(t.parent())),
-		slog.String("key", keyOf(t.in.Agent, t.in.Model).String()), slog.Int("attempt", int(t.attempts)),
-		slog.String("from", from.String()), slog.String("to", t.status.String()),
-	}
-	if t.reason != nil {
-		attrs = append(attrs, slog.String("reason", string(t.reason.Code)))
-	}
-	m.logLocked(slog.LevelInfo, "task", attrs...)
 }
 
 // deadline is one entry of the heap that a single timer serves.

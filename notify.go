@@ -2,6 +2,7 @@ package subagent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -14,9 +15,13 @@ import (
 // Notifier tells a parent session. There is never more than one call out for one
 // parent; different parents do not wait for each other.
 type Notifier interface {
-	// Notify hands a notification to its parent session. ctx ends after
-	// MailboxPolicy.Timeout. An error, or a panic, counts as Unknown: the same
-	// notification, with the same ID and Text, is sent again.
+	// Notify hands a notification to its parent session. That may be the session of
+	// a child that launched children of its own: BySession tells them apart. ctx
+	// ends after MailboxPolicy.Timeout; a call that does not heed it holds up its
+	// parent's notices, and Close for Config.AbortGrace. An error, or a panic, counts
+	// as Unknown: the same notification, with the same ID and Text, is sent again. An
+	// error that is [errors.ErrUnsupported] says that nobody can be told: from
+	// then on parents only drain.
 	Notify(ctx context.Context, n Notification) (Delivery, error)
 }
 
@@ -36,13 +41,24 @@ const (
 	// Accepted: the parent has it.
 	Accepted
 	// Busy: the parent can't take it now. It is offered again after a backoff, as
-	// often as it takes.
+	// often as it takes. A host that knows when the parent's turn ends need not
+	// wait for that: Drain takes what waits for its next try.
 	Busy
 	// Gone: there is no such parent any more. All that it is owed is dropped, and
-	// counted in Stats.
+	// counted in Stats; of a task that has ended it goes to the next session above.
+	// Its children go on: end them with CancelAll and Filter.Under.
 	Gone
 	numDeliveries
 )
+
+var deliveryNames = [numDeliveries]string{Unknown: "unknown", Accepted: "accepted", Busy: "busy", Gone: "gone"}
+
+func (d Delivery) String() string {
+	if d < 0 || d >= numDeliveries {
+		return fmt.Sprintf("Delivery(%d)", int(d))
+	}
+	return deliveryNames[d]
+}
 
 // Notification is one batch for one parent. Once it was sent it does not change:
 // a resend has the same ID, Text and Notices. A receiver that keeps track of
@@ -56,8 +72,9 @@ type Notification struct {
 	// Earlier are notices delivered since the last final notification, without
 	// previews, so that the final one can list all of them; at most 100.
 	Earlier []Notice
-	// Remaining is how many of the parent's direct children are live, and Final
-	// that none is: decided in the instant the batch was made. There may be
+	// Remaining is how many tasks are live that the parent will be told of: its
+	// own children, and those that ended children left running. Final says that
+	// none is. Both are decided in the instant the batch was made; there may be
 	// another final one when the parent launches again.
 	Remaining int
 	Final     bool
@@ -93,13 +110,13 @@ func (n Notice) String() string { return fmt.Sprintf("%s run %d: %s", n.Task, n.
 // owes reports whether there is something to tell: notices, or that the last
 // child has ended after others were told of.
 func (b *mailbox) owes() bool {
-	return b.batch != nil || len(b.ended) > 0 || b.live == 0 && b.open
+	return b.batch != nil || len(b.ended) > 0 || b.remaining() == 0 && b.open
 }
 
 // postLocked has a mailbox deliver what it owes. What is out already is looked at
 // again when it comes back.
 func (m *BackgroundManager) postLocked(b *mailbox, now instant) {
-	if m.caps.notifier == nil || !b.owes() || m.phase == over {
+	if !m.pushes() || !b.owes() || m.phase == over || b.held() {
 		return
 	}
 	if m.phase == flushing {
@@ -125,8 +142,23 @@ func (m *BackgroundManager) postLocked(b *mailbox, now instant) {
 // dueLocked is the mailbox's deadline: the batch was gathered, or may be sent again.
 func (b *mailbox) dueLocked(m *BackgroundManager, _ instant) { m.sendLocked(b) }
 
+// pushes reports whether there is somebody to tell parents.
+func (m *BackgroundManager) pushes() bool { return m.caps.notifier != nil && !m.silent }
+
+// held reports whether the mailbox is of a task that is being stopped: a turn that
+// it were woken for now, no Abort would follow. What it is owed goes on to its
+// heir when it has ended.
+func (b *mailbox) held() bool {
+	u := b.origin.under
+	return u != nil && u.own == b && u.status == Stopping
+}
+
 // sendLocked takes the batch and starts its delivery.
 func (m *BackgroundManager) sendLocked(b *mailbox) {
+	if b.held() || !m.pushes() {
+		b.state = mailIdle
+		return
+	}
 	n, ok := m.batchLocked(b)
 	if !ok {
 		b.state = mailIdle
@@ -147,10 +179,10 @@ func (m *BackgroundManager) batchLocked(b *mailbox) (*Notification, bool) {
 		b.batch = &Notification{
 			Parent:  b.origin.Parent,
 			Notices: m.noticesLocked(b.ended), Earlier: b.earlier,
-			Remaining: b.live, Final: b.live == 0,
-			Wake: m.cfg.Mailbox.WakeEach || b.live == 0 || anyFailed(b.ended),
+			Remaining: b.remaining(), Final: b.remaining() == 0,
+			Wake: m.cfg.Mailbox.WakeEach || b.remaining() == 0 || anyFailed(b.ended),
 		}
-		b.batched, b.ended, b.tries, b.lastErr = b.ended, nil, 0, nil
+		b.batched, b.ended, b.tries, b.failed, b.lastErr = b.ended, nil, 0, 0, nil
 	}
 	return b.batch, true
 }
@@ -161,30 +193,52 @@ func anyFailed(ended []*task) bool {
 
 // deliver is the goroutine of one delivery.
 func (m *BackgroundManager) deliver(b *mailbox, n *Notification) {
-	m.write(n)
 	ctx, cancel := context.WithTimeout(m.life, m.cfg.Mailbox.Timeout)
 	defer cancel()
-	var d Delivery
-	err := guard("notify", func() (err error) {
-		d, err = m.caps.notifier.Notify(ctx, n.clone())
+	d := Unknown
+	var err error = &PanicError{Op: "notify", Value: errGoexit} // unless it returns
+	absent := false
+	defer func() { m.delivered(b, d, err, absent) }()
+	m.write(n)
+	err = guard("notify", func() (err error) {
+		answer, err := m.caps.notifier.Notify(ctx, n.clone())
+		if err == nil && answer > Unknown && answer < numDeliveries {
+			d = answer
+		}
+		absent = errors.Is(err, errors.ErrUnsupported)
 		return err
 	})
-	if err != nil || d < Unknown || d >= numDeliveries {
-		d = Unknown
-	}
+}
+
+func (m *BackgroundManager) delivered(b *mailbox, d Delivery, err error, absent bool) {
 	m.mu.Lock()
 	defer m.unlock()
+	if absent {
+		m.pullOnlyLocked(b)
+		return
+	}
 	m.deliveredLocked(b, d, err)
 }
 
-// write gives a batch its ID and its text, once. A Render that panics, or has nothing to say,
-// is replaced.
+// pullOnlyLocked takes in that the notifier has not the ability after all: parents
+// are not told, they drain.
+func (m *BackgroundManager) pullOnlyLocked(b *mailbox) {
+	m.silent = true
+	b.state = mailIdle
+	m.cameBackLocked(b, m.now())
+}
+
+// write gives a batch its ID and its text, once. A Render that panics, or has nothing
+// to say, is replaced, and so is one that did not come back from its first call.
 func (m *BackgroundManager) write(n *Notification) {
 	if n.Text != "" {
 		return
 	}
-	n.ID = "nt_" + uuid.NewString()
-	if m.cfg.Mailbox.Render != nil {
+	first := n.ID == ""
+	if first {
+		n.ID = "nt_" + uuid.NewString()
+	}
+	if m.cfg.Mailbox.Render != nil && first {
 		_ = guard("render", func() error { // a panic leaves the text to us
 			n.Text = m.cfg.Mailbox.Render(n.clone())
 			return nil
@@ -217,18 +271,23 @@ func (m *BackgroundManager) deliveredLocked(b *mailbox, d Delivery, err error) {
 	m.told.Deliveries[d]++
 	b.tries++
 	b.lastErr = err
+	if d == Unknown {
+		b.failed++
+	}
 	switch {
 	case d == Accepted:
 		m.told.Notices += len(b.batch.Notices)
 		b.closeBatch()
 		b.state = mailIdle
+	case d == Gone && b.orphaned():
+		b.state = mailIdle // what it is owed goes to its heir
 	case d == Gone:
 		m.told.Dropped += len(b.batched) + len(b.ended)
 		m.emptyLocked(b)
 		m.logLocked(slog.LevelWarn, "parent gone", slog.String("parent", string(b.origin.Parent)))
 	case m.phase >= flushing:
 		b.state = mailParked
-	case d == Unknown && b.tries >= m.cfg.Mailbox.Tries:
+	case d == Unknown && b.failed >= m.cfg.Mailbox.Tries:
 		b.state = mailParked
 		m.logLocked(slog.LevelWarn, "notification parked", slog.String("parent", string(b.origin.Parent)), slog.Int("tries", b.tries))
 	default:
@@ -240,8 +299,8 @@ func (m *BackgroundManager) deliveredLocked(b *mailbox, d Delivery, err error) {
 
 // cameBackLocked looks at a mailbox again after a delivery or a drain.
 func (m *BackgroundManager) cameBackLocked(b *mailbox, now instant) {
-	if u := b.origin.under; u != nil && u.session == b.origin.Parent && u.status.Terminal() {
-		m.bequeathLocked(u, now)
+	if b.orphaned() {
+		m.bequeathLocked(b.origin.under, now)
 	}
 	if b.state == mailIdle {
 		m.postLocked(b, now)
@@ -251,7 +310,7 @@ func (m *BackgroundManager) cameBackLocked(b *mailbox, now instant) {
 // closeBatch notes that the frozen batch was delivered.
 func (b *mailbox) closeBatch() {
 	n := b.batch
-	b.batch, b.batched, b.tries, b.lastErr = nil, nil, 0, nil
+	b.batch, b.batched, b.tries, b.failed, b.lastErr = nil, nil, 0, 0, nil
 	b.open = !n.Final
 	b.earlier = nil
 	if b.open {
@@ -268,10 +327,9 @@ func (b *mailbox) closeBatch() {
 
 // pause is the backoff after a number of tries, with jitter.
 func (p *MailboxPolicy) pause(tries int) time.Duration {
-	d := p.Backoff
+	d := min(p.Backoff, p.BackoffMax)
 	for i := 1; i < tries && d < p.BackoffMax; i++ {
-		d *= 2
+		d += min(d, p.BackoffMax-d)
 	}
-	d = min(d, p.BackoffMax)
 	return d/2 + rand.N(d/2+1)
 }

@@ -22,8 +22,9 @@ type ticket struct {
 	spot  *spot  // while there are lanes
 	slot  int16
 	// passes counts the younger tickets of its queue that went first while it
-	// was held up by its parent's cap; at most maxPasses.
-	passes int16
+	// was held up by its parent's cap, late how often it came too late for one of
+	// several limits; both at most maxPasses.
+	passes, late int16
 }
 
 // spot is a ticket's place in its lane.
@@ -216,7 +217,6 @@ func (q *queue) joinLane(t *ticket) {
 
 func (q *queue) remove(t *ticket) {
 	q.all.remove(t)
-	t.passes = 0
 	if t.spot != nil {
 		q.leaveLane(t)
 	}

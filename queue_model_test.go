@@ -186,6 +186,7 @@ func (q *queueModel) dispatch() {
 // check compares the manager with the model.
 func (q *queueModel) check(t *rapid.T) {
 	q.dispatch()
+	synctest.Wait() // the log comes after
 	for _, x := range q.all {
 		if x.holder != nil && x.holder.granted && x.lease == nil {
 			lease, err := q.m.take(context.Background(), x.holder)

@@ -1,6 +1,10 @@
 package subagent
 
-import "fmt"
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+)
 
 // ReasonCode says why a run ended, in one stable word. It is an error, so that
 // errors.Is(task.Reason, subagent.StartTimeout) reads as it should.
@@ -23,7 +27,9 @@ const (
 	PromptFailed ReasonCode = "prompt_failed" // the prompt call itself failed; what became of the turn is not known
 )
 
-// Why a run failed: everything else.
+// Why a run failed: everything else. Deadline, Stalled, StepLimit, ToolLimit,
+// ToolLoop, Budget and FallbackExhausted, and Restart and SessionGone above, are
+// reserved: nothing ends a run in this way yet.
 const (
 	QueueTimeout      ReasonCode = "queue_timeout"
 	StartTimeout      ReasonCode = "start_timeout"
@@ -65,10 +71,14 @@ type Reason struct {
 	Err      error  // the error behind it, where there is one
 }
 
+// Error says all of it in one line. The reason of a completed run, nil, is "".
 func (r *Reason) Error() string {
+	if r == nil {
+		return ""
+	}
 	s := string(r.Code)
 	if r.Limit != "" {
-		s += fmt.Sprintf(": %s is %s, was %s (set by %s)", r.Limit, r.Value, r.Observed, r.Setting)
+		s += fmt.Sprintf(": %s: %s (%s is %s)", r.Limit, r.Observed, r.Setting, r.Value)
 	}
 	if r.Err != nil {
 		s += ": " + r.Err.Error()
@@ -76,11 +86,47 @@ func (r *Reason) Error() string {
 	return s
 }
 
-// Is matches the reason's code.
-func (r *Reason) Is(target error) bool { return target == error(r.Code) }
+// Is matches the reason's code; nil matches none.
+func (r *Reason) Is(target error) bool { return r != nil && target == error(r.Code) }
 
 // Unwrap returns the error behind the reason.
-func (r *Reason) Unwrap() error { return r.Err }
+func (r *Reason) Unwrap() error {
+	if r == nil {
+		return nil
+	}
+	return r.Err
+}
+
+// MarshalJSON writes the error behind the reason as its text.
+func (r *Reason) MarshalJSON() ([]byte, error) {
+	if r == nil {
+		return []byte("null"), nil
+	}
+	j := reasonJSON{Code: r.Code, Limit: r.Limit, Value: r.Value, Observed: r.Observed, Setting: r.Setting}
+	if r.Err != nil {
+		j.Error = r.Err.Error()
+	}
+	return json.Marshal(j)
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote; of the error the text remains.
+func (r *Reason) UnmarshalJSON(text []byte) error {
+	var j reasonJSON
+	if err := json.Unmarshal(text, &j); err != nil {
+		return err
+	}
+	*r = Reason{Code: j.Code, Limit: j.Limit, Value: j.Value, Observed: j.Observed, Setting: j.Setting}
+	if j.Error != "" {
+		r.Err = errors.New(j.Error)
+	}
+	return nil
+}
+
+type reasonJSON struct {
+	Code                            ReasonCode
+	Limit, Value, Observed, Setting string `json:",omitempty"`
+	Error                           string `json:",omitempty"`
+}
 
 func (r *Reason) is(code ReasonCode) bool { return r != nil && r.Code == code }
 

@@ -3,7 +3,6 @@ package subagent_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"runtime/debug"
 	"strings"
@@ -133,40 +132,6 @@ func TestReviewFuncLosesASteer(t *testing.T) {
 		_, promptErr = c.Prompt(t.Context(), id, subagent.Prompt{})
 		require.NoError(t, promptErr)
 		require.True(t, err != nil || len(seen) == 1, "Steer returned nil, and %q was seen", seen)
-	})
-}
-
-// A host that tells others of a session before its Create has returned, and one of
-// them launches below it: the session is taken for somebody else's, and is neither
-// prompted nor stopped nor released (guarantee 5: "what is created late is stopped
-// and released").
-func TestReviewSessionKnownBeforeCreateReturns(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var m *subagent.BackgroundManager
-		var released atomic.Int64
-		c := &reviewClient{}
-		c.create = func(ctx context.Context, req subagent.CreateRequest) (subagent.SessionID, error) {
-			id := subagent.SessionID(fmt.Sprintf("ses_%d", c.n.Add(1)))
-			if req.Agent == "worker" {
-				_, err := m.Launch(ctx, subagent.LaunchInput{Parent: id, Agent: "on-created", Prompt: "warm up"})
-				if err != nil {
-					return "", err
-				}
-			}
-			return id, nil
-		}
-		c.release = func(_ context.Context, id subagent.SessionID) error {
-			if id == "ses_1" {
-				released.Add(1)
-			}
-			return nil
-		}
-		m = reviewNew(t, c, subagent.Config{})
-		task := reviewLaunch(t, m, reviewAsks("p", "work"))
-		reviewPass(time.Minute)
-		status := reviewGet(t, m, task.ID).Status
-		require.NoError(t, m.Close())
-		require.True(t, status == subagent.Completed || released.Load() > 0, "the task is %s and its session was never given up", status)
 	})
 }
 

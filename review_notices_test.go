@@ -83,20 +83,18 @@ func TestReviewBusyUsesUpTheTries(t *testing.T) {
 	})
 }
 
-// ParentGone is a cause that Cancel takes, and a run that was cancelled with it is
-// owed to nobody: not told, not dropped, not counted. CancelOptions names ByParent and
-// Silent as the two that are not told.
-func TestReviewCancelForParentGoneIsNeverTold(t *testing.T) {
+// ParentGone follows from the end of an ancestor, whose notice tells of it: a cancel
+// can't claim it, or its run would be told of by nobody.
+func TestCancelForParentGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		box := &told{}
-		m := reviewNew(t, &reviewClient{prompt: takes}, subagent.Config{Notifier: box})
+		m := reviewNew(t, &reviewClient{prompt: takes}, subagent.Config{})
 		defer m.Close()
 		task := reviewLaunch(t, m, reviewAsks("p", "1h"))
-		synctest.Wait()
 		_, err := m.Cancel(t.Context(), task.ID, subagent.CancelOptions{Cause: subagent.ParentGone})
-		require.NoError(t, err)
-		reviewPass(time.Minute)
-		require.Equal(t, 1, len(box.of("p", task.ID))+m.Stats().Notices.Dropped+len(m.Pending("p").Notices))
+		var wrong *subagent.InputError
+		require.ErrorAs(t, err, &wrong)
+		require.Equal(t, "CancelOptions.Cause", wrong.Field)
+		require.False(t, reviewGet(t, m, task.ID).Status.Terminal())
 	})
 }
 

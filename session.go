@@ -27,25 +27,29 @@ type SessionID string
 type SessionClient interface {
 	// Create opens a session and starts nothing. A session that was made although
 	// the call failed should be returned beside the error: it is then stopped.
-	// ctx ends at the start time-out, or when the task is stopped.
+	// Nothing may be launched below the session before Create has returned: its id
+	// would be taken for one in use. ctx ends at the start time-out, or when the
+	// task is stopped.
 	Create(ctx context.Context, req CreateRequest) (SessionID, error)
 
 	// Prompt runs one turn and returns when it is over: everything the model does
 	// until it rests. A nil error says that no work of the turn goes on.
-	// ctx ends only after Abort returned or Config.AbortGrace passed.
+	// ctx ends only after Abort returned or Config.AbortGrace passed; Prompt must
+	// then return soon, or the child counts as one that may be running.
 	Prompt(ctx context.Context, session SessionID, p Prompt) (Result, error)
 
 	// Abort stops the turn of a session. Nil means that no work of it goes on;
-	// an idle or unknown session is nil too. It may be called more than once for
-	// a turn, and before a Prompt that is on its way has arrived: then it is called
-	// again after that has returned. ctx ends after Config.AbortGrace.
+	// an idle or unknown session is nil too. It may arrive before the Prompt that it
+	// is meant for. Then return nil: Abort is called again when that Prompt has
+	// returned, and once before if it stays out. ctx ends after Config.AbortGrace.
 	Abort(ctx context.Context, session SessionID) error
 }
 
 // LineageResolver tells where a session that this manager did not launch comes
-// from, so that depth and spawn limits count from the true root. It is asked
-// once per parent, from Launch's own goroutine. Any error refuses the launch.
-// Without it such a session counts as a root.
+// from, so that depth and spawn limits count from the true root. Launch, CanLaunch
+// and Reserve ask it, in their own goroutine, about a parent that has launched
+// nothing yet. Any error refuses the launch. Without it such a session counts as a
+// root.
 type LineageResolver interface {
 	// ParentOf returns the parent of a session; "" says that it is a root. A
 	// session that can't be found is an error.
@@ -61,8 +65,9 @@ type Releaser interface {
 
 // Steerer puts a message into the turn that a session is running.
 type Steerer interface {
-	// Steer returns nil when the running turn will see the text, and an error
-	// when it won't: no turn runs, or no more messages fit.
+	// Steer returns nil when the running turn will see the text or, if it ends
+	// before it looks, the session's next one; and an error when neither will: no
+	// turn runs, or no more messages fit.
 	Steer(ctx context.Context, session SessionID, text string) error
 }
 
@@ -146,7 +151,7 @@ const (
 	ClassPermission    Class = "permission"      // not allowed
 	ClassInvalid       Class = "invalid"         // the request makes no sense to the host
 	ClassAgentNotFound Class = "agent_not_found" // the host knows no such agent
-	ClassAborted       Class = "aborted"         // stopped in the host, not by this manager
+	ClassAborted       Class = "aborted"         // of a Prompt: the turn was stopped, by whomever, and no work of it goes on
 )
 
 // SessionError is a client's account of what went wrong.
@@ -159,6 +164,9 @@ type SessionError struct {
 }
 
 func (e *SessionError) Error() string {
+	if e == nil {
+		return "a SessionError that is nil"
+	}
 	s := e.Op
 	if e.Session != "" {
 		s += " " + string(e.Session)
@@ -172,7 +180,13 @@ func (e *SessionError) Error() string {
 	return s
 }
 
-func (e *SessionError) Unwrap() error { return e.Err }
+// Unwrap returns what went wrong.
+func (e *SessionError) Unwrap() error {
+	if e == nil {
+		return nil
+	}
+	return e.Err
+}
 
 // PanicError is a panic of host code, caught at the border.
 type PanicError struct {
@@ -208,13 +222,13 @@ func (c capabilities) parentOf(ctx context.Context, id SessionID) (parent Sessio
 	if c.lineage == nil {
 		return "", nil
 	}
-	err = guard("lineage", func() (err error) {
-		parent, err = c.lineage.ParentOf(ctx, id)
-		return err
+	err = guard("lineage", func() error {
+		above, err := c.lineage.ParentOf(ctx, id)
+		if err == nil {
+			parent = above
+		}
+		return supported(err)
 	})
-	if errors.Is(err, errors.ErrUnsupported) {
-		return "", nil
-	}
 	return parent, err
 }
 
@@ -223,7 +237,12 @@ func (c capabilities) release(ctx context.Context, id SessionID) error {
 	if c.releaser == nil {
 		return nil
 	}
-	err := guard("release", func() error { return c.releaser.Release(ctx, id) })
+	return guard("release", func() error { return supported(c.releaser.Release(ctx, id)) })
+}
+
+// supported makes no error of one that says that the ability is absent. It looks
+// into an error of the host: call it under guard.
+func supported(err error) error {
 	if errors.Is(err, errors.ErrUnsupported) {
 		return nil
 	}

@@ -29,10 +29,18 @@ type UnstoppedError struct{ Calls []UnstoppedCall }
 // UnstoppedCall is a child that may still be running, or a call of the host that
 // has not returned.
 type UnstoppedCall struct {
-	Op      string // the call that is out: "create", "prompt", "abort", "notify", "release"; "" if none is
+	// Op is the call that is out: "create", "prompt", "abort", "notify", "log", or
+	// "release", which may also have failed with Err; "" if none is.
+	Op      string
 	Task    TaskID
 	Session SessionID // for "notify" the parent's
 	Err     error     // why the child is not known to be at rest; nil if only the call is out
+}
+
+// release is a session that Shutdown gives up.
+type release struct {
+	task TaskID
+	err  error // what Release returned; nil while it is out
 }
 
 func (e *UnstoppedError) Error() string {
@@ -114,9 +122,10 @@ func (m *BackgroundManager) runShutdown() {
 	}
 	m.unwatch(w)
 	m.flush()
-	if !m.awaitQuiet(m.cfg.AbortGrace) {
+	last := min(settleWait, m.cfg.AbortGrace/2)
+	if !m.awaitQuiet(m.cfg.AbortGrace - last) {
 		m.end() // what heeds its context comes back now
-		m.awaitQuiet(settleWait)
+		m.awaitQuiet(last)
 	}
 	m.finish()
 }
@@ -130,7 +139,7 @@ func (m *BackgroundManager) watchLive() *watch {
 	return w
 }
 
-// stopAll stops what has not ended, and cuts off what was left running.
+// stopAll stops what has not ended.
 func (m *BackgroundManager) stopAll() {
 	m.mu.Lock()
 	defer m.unlock()
@@ -141,16 +150,21 @@ func (m *BackgroundManager) stopAll() {
 	}
 }
 
-// flush gives everything owed one try, and every session up.
+// flush stops what was left running, cuts off what did not come to rest, and gives
+// everything owed one try and every session up.
 func (m *BackgroundManager) flush() {
 	m.mu.Lock()
 	defer m.unlock()
 	m.phase = flushing
 	for _, a := range m.attempts {
-		a.cancel(nil)
+		if a.left && a.call == prompting {
+			m.abortLocked(a)
+		} else {
+			a.cancel(nil)
+		}
 	}
 	for _, b := range m.mailboxes {
-		if m.caps.notifier != nil && b.owes() && b.state != mailSending && b.state != mailDrained {
+		if m.pushes() && b.owes() && b.state != mailSending && b.state != mailDrained {
 			m.sendLocked(b)
 		}
 	}
@@ -159,7 +173,7 @@ func (m *BackgroundManager) flush() {
 	}
 	for _, t := range m.tasks {
 		if t.session != "" {
-			m.releasing[t.session] = t.id
+			m.releasing[t.session] = release{task: t.id}
 		}
 	}
 	sessions := slices.Collect(maps.Keys(m.releasing))
@@ -173,10 +187,14 @@ func (m *BackgroundManager) releaseAll(sessions []SessionID) {
 	g.SetLimit(parallel)
 	for _, id := range sessions {
 		g.Go(func() error {
-			if m.releaseSession(m.life, id) == nil {
-				m.mu.Lock()
-				defer m.mu.Unlock()
+			err := m.releaseSession(m.life, id)
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			if r := m.releasing[id]; err == nil {
 				delete(m.releasing, id)
+			} else {
+				r.err = err
+				m.releasing[id] = r
 			}
 			return nil
 		})
@@ -237,8 +255,11 @@ func (m *BackgroundManager) outLocked() (calls []UnstoppedCall) {
 			calls = append(calls, UnstoppedCall{Op: "notify", Session: parent})
 		}
 	}
-	for session, id := range m.releasing {
-		calls = append(calls, UnstoppedCall{Op: "release", Task: id, Session: session})
+	for session, r := range m.releasing {
+		calls = append(calls, UnstoppedCall{Op: "release", Task: r.task, Session: session, Err: r.err})
+	}
+	if m.book.writing {
+		calls = append(calls, UnstoppedCall{Op: "log"})
 	}
 	slices.SortFunc(calls, func(a, b UnstoppedCall) int {
 		return cmp.Or(cmp.Compare(a.Task, b.Task), cmp.Compare(a.Session, b.Session), cmp.Compare(a.Op, b.Op))

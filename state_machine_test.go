@@ -142,7 +142,7 @@ type books struct {
 
 func (m *BackgroundManager) booksOf(t *task) books {
 	return books{
-		m.snapshotLocked(t), t.reason, m.count, m.live, t.root.live, t.owner.live, len(t.owner.ended), len(m.lines),
+		m.snapshotLocked(t), t.reason, m.count, m.live, t.root.live, t.owner.live, len(t.owner.ended), len(m.book.lines),
 	}
 }
 

@@ -33,17 +33,33 @@ type KeyStats struct {
 
 // NoticeStats counts what was told since New.
 type NoticeStats struct {
-	Deliveries [numDeliveries]int // Notify calls that returned, by Delivery
-	Notices    int                // notices accepted
-	Drained    int                // notices taken with Drain and acknowledged
-	Dropped    int                // notices whose parent is gone
+	Deliveries map[Delivery]int // Notify calls that are over, by what they said
+	Notices    int              // notices accepted
+	Drained    int              // notices taken with Drain and acknowledged
+	Dropped    int              // notices whose parent is gone, and no session above it is left
+}
+
+// deliveries are the NoticeStats as the books keep them.
+type deliveries struct {
+	Deliveries                [numDeliveries]int
+	Notices, Drained, Dropped int
+}
+
+func (d *deliveries) stats() NoticeStats {
+	s := NoticeStats{Deliveries: map[Delivery]int{}, Notices: d.Notices, Drained: d.Drained, Dropped: d.Dropped}
+	for answer, n := range d.Deliveries {
+		if n > 0 {
+			s.Deliveries[Delivery(answer)] = n
+		}
+	}
+	return s
 }
 
 // Stats reads the state of limits, tasks and notices.
 func (m *BackgroundManager) Stats() Stats {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s := Stats{Tasks: map[Status]int{}, Unstopped: len(m.unstopped), Notices: m.told}
+	s := Stats{Tasks: map[Status]int{}, Unstopped: len(m.unstopped), Notices: m.told.stats()}
 	for status, n := range m.count {
 		if n > 0 {
 			s.Tasks[Status(status)] = n
@@ -76,12 +92,15 @@ func (m *BackgroundManager) keyStatsLocked(list []KeyStats, s *semaphore) []KeyS
 // SetLimit changes a concurrency limit while the manager runs. A raised limit
 // starts what waits for it at once; under a lowered one nothing is stopped and
 // nothing new starts until there is room. 0 goes back to the default, Off means
-// no limit. Settable are a model, an agent, a provider, {Kind: GlobalKey},
-// {Kind: StartsKey} and {Kind: ParentKey}, the cap of every parent; the error is
-// an *[InputError].
+// no limit. Settable are a model, an agent (both its own queue and its total over
+// models), a provider, {Kind: GlobalKey}, {Kind: StartsKey} and {Kind: ParentKey},
+// the cap of every parent; the error is an *[InputError].
 func (m *BackgroundManager) SetLimit(k Key, limit int) error {
 	if limit < Off {
 		return &InputError{"limit", strconv.Itoa(limit), leastRule(Off)}
+	}
+	if k.Kind == AgentKey {
+		k.Name = m.unalias(cleanAgent(k.Name))
 	}
 	named := k.Kind == ModelKey || k.Kind == AgentKey || k.Kind == ProviderKey
 	if !named && k.Kind != GlobalKey && k.Kind != StartsKey && k.Kind != ParentKey || named != (k.Name != "") {

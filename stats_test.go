@@ -118,7 +118,7 @@ func TestSetLimitRefused(t *testing.T) {
 		key  Key
 		text string
 	}{
-		{Key{}, "KeyKind(0):"},
+		{Key{}, "none"},
 		{Key{Kind: ModelKey}, "model"},
 		{Key{Kind: AgentKey}, "agent"},
 		{Key{Kind: ProviderKey}, "provider"},
@@ -170,7 +170,7 @@ func TestStats(t *testing.T) {
 				{Key{Kind: StartsKey}, 7, 0, 0, 0},
 			},
 			Tasks: map[Status]int{Running: 4, Pending: 3},
-			Calls: 4,
+			Calls: 4, Notices: NoticeStats{Deliveries: map[Delivery]int{}},
 		}, m.Stats())
 		require.Equal(t, 1, get(t, m, late.ID).Position)
 		require.Equal(t, time.Second, time.Since(get(t, m, late.ID).Queued))

@@ -32,7 +32,7 @@ func (m *BackgroundManager) stopLocked(t *task, r *Reason, left bool) bool {
 	a.giveUp = m.now().after(m.cfg.AbortGrace)
 	m.armLocked(&a.deadline, a.giveUp)
 	if a.session == "" {
-		a.cancel(r)
+		a.cancel(r.clone()) // the host may write to it
 		return true
 	}
 	m.abortLocked(a)
@@ -42,6 +42,7 @@ func (m *BackgroundManager) stopLocked(t *task, r *Reason, left bool) bool {
 var (
 	errLeftRunning = errors.New("left running, as asked")
 	errNoRest      = errors.New("neither the call nor its abort returned within Config.AbortGrace")
+	errStillOut    = errors.New("the abort succeeded, but its Prompt did not return within Config.AbortGrace")
 )
 
 // abortLocked asks the client, once for all who want it, to stop the child.
@@ -49,7 +50,7 @@ func (m *BackgroundManager) abortLocked(a *attempt) {
 	if a.aborting || a.aborted || a.abortErr != nil {
 		return
 	}
-	a.aborting = true
+	a.aborting, a.early = true, a.call == prompting
 	session := a.session
 	m.goLocked(func() { m.abort(a, session) })
 }
@@ -57,52 +58,59 @@ func (m *BackgroundManager) abortLocked(a *attempt) {
 func (m *BackgroundManager) abort(a *attempt, session SessionID) {
 	ctx, cancel := context.WithTimeout(context.Background(), m.cfg.AbortGrace)
 	defer cancel()
-	err := guard("abort", func() error { return m.client.Abort(ctx, session) })
+	var err error = &PanicError{Op: "abort", Value: errGoexit} // unless it returns
+	defer func() {
+		if release := m.abortOver(a, err); release {
+			m.releaseLate(a, session)
+		}
+	}()
+	err = guard("abort", func() error { return m.client.Abort(ctx, session) })
+}
 
+// abortOver takes in what Abort returned and reports whether the session is to be
+// given up.
+func (m *BackgroundManager) abortOver(a *attempt, err error) (release bool) {
 	m.mu.Lock()
+	defer m.unlock()
 	a.aborting = false
 	a.aborted = err == nil
-	a.early = a.aborted && a.call == prompting
 	a.abortErr = err
 	a.cancel(nil) // only now: an abort is gentler than a cut line
-	release := a.release
 	m.restLocked(a)
-	m.unlock()
-
-	if release {
-		m.releaseLate(a, session)
-	}
+	return a.release
 }
 
 // restLocked looks whether the child of a stopped attempt has come to rest and
-// ends the attempt if so. Proof of rest is a turn that returned without error or
-// an Abort that returned nil; when both calls are over without proof, the
-// attempt ends as unstopped.
+// ends the attempt if so. Proof of rest is a turn that returned without error or as
+// aborted, or an Abort that returned nil and was not early: one that was called
+// while Prompt was out may have overtaken it. When both calls are over without proof, the attempt ends
+// as unstopped.
 func (m *BackgroundManager) restLocked(a *attempt) {
+	proven := a.turnOver || a.aborted && !a.early
 	switch {
-	case a.early && a.call == returned && !a.turnOver && !a.again:
-		m.abortAgainLocked(a)
-	case !a.current() && (a.turnOver || a.aborted):
-		m.provenLocked(a)
-	case !a.current():
-		if a.again && a.abortErr != nil && a.task.attempts == a.number {
-			m.markLocked(a, a.abortErr)
+	case a.call != returned:
+		if a.aborted && a.current() {
+			m.armLocked(&a.deadline, min(m.now().after(settleWait), a.giveUp))
 		}
-	case a.turnOver, a.aborted && a.call == returned:
+	case proven && a.current():
 		m.endStoppedLocked(a, nil)
-	case a.aborted:
-		m.armLocked(&a.deadline, m.now().after(settleWait))
-	case a.abortErr != nil && a.call == returned:
+	case proven:
+		m.provenLocked(a)
+	case a.aborted: // early, and the turn came back with an error since
+		m.abortAgainLocked(a)
+	case a.abortErr != nil && a.current():
 		m.endStoppedLocked(a, a.abortErr)
+	case a.abortErr != nil && a.task.attempts == a.number:
+		m.markLocked(a, a.abortErr)
+	case a.left && !a.aborting:
+		m.abortLocked(a) // it came back with an error: make sure
 	}
 	m.forgetLocked(a)
 }
 
-// abortAgainLocked makes sure of a turn that came back, with an error, only after
-// its Abort had found nothing to stop: the prompt may have reached the host behind
-// the abort.
+// abortAgainLocked makes sure of a turn whose Abort may have come before it.
 func (m *BackgroundManager) abortAgainLocked(a *attempt) {
-	a.again, a.aborted = true, false
+	a.aborted = false
 	if a.current() {
 		m.armLocked(&a.deadline, a.giveUp)
 	}
@@ -148,8 +156,13 @@ func (a *attempt) dueLocked(m *BackgroundManager, _ instant) {
 			Code: StartTimeout, Limit: "start", Value: t.limits.Start.String(),
 			Observed: "no session", Setting: "TaskLimits.Start",
 		}, false)
+	case a.aborted && !a.again:
+		a.again = true // the prompt may have reached the host by now
+		m.abortAgainLocked(a)
+	case a.aborted && m.now() < a.giveUp:
+		m.armLocked(&a.deadline, a.giveUp)
 	case a.aborted:
-		m.endStoppedLocked(a, nil)
+		m.endStoppedLocked(a, errStillOut)
 	default:
 		m.endStoppedLocked(a, cmp.Or(a.abortErr, errNoRest))
 	}
@@ -160,7 +173,9 @@ func (m *BackgroundManager) releaseLate(a *attempt, session SessionID) {
 	err := m.releaseSession(context.Background(), session) // also after Close
 	m.mu.Lock()
 	defer m.unlock()
-	if err != nil {
+	if err == nil {
+		delete(m.bySession, session)
+	} else {
 		m.logLocked(slog.LevelWarn, "session not released",
 			slog.String("task", string(a.task.id)), slog.String("session", string(session)))
 	}

@@ -98,7 +98,7 @@ func (s Status) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 // UnmarshalText reads a word that MarshalText wrote.
 func (s *Status) UnmarshalText(text []byte) error {
 	i := slices.Index(statusNames[:numStatuses], string(text))
-	if i <= int(none) {
+	if i < 0 {
 		return &InputError{"Status", fmt.Sprintf("%q", text), "must be one of the statuses' words"}
 	}
 	*s = Status(i)
@@ -235,13 +235,16 @@ func (m *BackgroundManager) transition(t *task, on trigger, r *Reason) bool {
 	if r != nil {
 		t.reason = r
 	}
+	m.logTransitionLocked(t, from)
 	if to.Terminal() {
-		m.settleLocked(t)
+		t.inheritLocked()
 	}
 	if to == Stopping || to.Terminal() && to != Completed {
 		m.cascadeLocked(t)
 	}
-	m.logTransitionLocked(t, from)
+	if to.Terminal() {
+		m.settleLocked(t)
+	}
 	return true
 }
 
@@ -250,6 +253,10 @@ func (m *BackgroundManager) transition(t *task, on trigger, r *Reason) bool {
 func (m *BackgroundManager) settleLocked(t *task) {
 	t.ended = m.now()
 	m.leaveQueueLocked(t)
+	if t.queueWait != nil {
+		m.disarmLocked(t.queueWait)
+		t.queueWait = nil
+	}
 	m.live--
 	t.root.live--
 	m.forgetRootLocked(t.root)
@@ -262,7 +269,7 @@ func (m *BackgroundManager) settleLocked(t *task) {
 
 // answerLocked gives everybody who waits for the run its ending.
 func (m *BackgroundManager) answerLocked(t *task) {
-	t.ending.task = m.snapshotLocked(t)
+	t.ending.ended = m.snapshotLocked(t)
 	close(t.ending.done)
 	t.ending = nil
 }
@@ -295,6 +302,13 @@ func (m *BackgroundManager) copyLocked(s *Task, t *task) {
 	if t.own != nil {
 		s.OpenChildren = t.own.live
 	}
+}
+
+// clone is a copy that shares nothing with the original.
+func (t Task) clone() Task {
+	t.Labels, t.BlockedBy = maps.Clone(t.Labels), slices.Clone(t.BlockedBy)
+	t.Reason, t.Attempts = t.Reason.clone(), slices.Clone(t.Attempts)
+	return t
 }
 
 // attemptLocked is the record of a task's last attempt.

@@ -2,15 +2,19 @@ package subagent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
 
 // ending is what the waiters of one run share: made by the first of them, filled
-// and closed by the run's settlement, and gone with the last of them.
+// and closed by the run's settlement.
 type ending struct {
-	done chan struct{} // nil: the run had ended already
-	task Task          // as it ended; read only once done is closed
+	done  chan struct{} // nil: the run had ended already
+	ended Task          // as it ended; read only once done is closed
 }
+
+// task is a copy for one of those who wait.
+func (e *ending) task() Task { return e.ended.clone() }
 
 // wait returns nil once the run has ended, also when ctx has at the same time.
 func (e *ending) wait(ctx context.Context) error {
@@ -32,7 +36,7 @@ func (e *ending) wait(ctx context.Context) error {
 
 func (m *BackgroundManager) endingLocked(t *task) *ending {
 	if t.status.Terminal() {
-		return &ending{task: m.snapshotLocked(t)}
+		return &ending{ended: m.snapshotLocked(t)}
 	}
 	if t.ending == nil {
 		t.ending = &ending{done: make(chan struct{})}
@@ -56,13 +60,17 @@ func (m *BackgroundManager) Wait(ctx context.Context, id TaskID) (Task, error) {
 		now, _ := m.Get(id)
 		return now, err
 	}
-	return e.task, nil
+	return e.task(), nil
 }
 
 // Do launches a task, waits for it in the foreground and returns it as it ended;
 // the parent gets no notice. The error is Launch's, or the task's Reason if it did
 // not complete. When ctx ends first the task is cancelled with ByParent, and the
-// error is ctx's.
+// error is ctx's, and also [ErrUnstopped] if the child may still be running.
+//
+// A child that calls Do keeps its own lease meanwhile. When all leases of a queue
+// are held by children that wait for that same queue, none of them goes on: give
+// nested agents keys of their own, set TaskLimits.QueueWait, or Launch and return.
 func (m *BackgroundManager) Do(ctx context.Context, in LaunchInput) (Task, error) {
 	in.NoNotice = true
 	t, err := m.Launch(ctx, in)
@@ -72,7 +80,10 @@ func (m *BackgroundManager) Do(ctx context.Context, in LaunchInput) (Task, error
 	t, err = m.Wait(ctx, t.ID)
 	if err != nil {
 		// Bounded by Config.AbortGrace. An ending that came first stands.
-		t, _ = m.Cancel(context.WithoutCancel(ctx), t.ID, CancelOptions{Cause: ByParent})
+		t, stopErr := m.Cancel(context.WithoutCancel(ctx), t.ID, CancelOptions{Cause: ByParent})
+		if errors.Is(stopErr, ErrUnstopped) {
+			err = errors.Join(err, stopErr)
+		}
 		return t, err
 	}
 	if t.Status != Completed {
@@ -84,9 +95,12 @@ func (m *BackgroundManager) Do(ctx context.Context, in LaunchInput) (Task, error
 // watch is one WaitAny or WaitAll: a count kept by launches and endings of the
 // tasks that match.
 type watch struct {
-	match func(*task) bool
-	live  int
-	hit   chan struct{} // has one element after an ending
+	filter  Filter
+	match   func(*task) bool
+	live    int
+	hit     chan struct{} // has one element after an ending
+	all     bool          // WaitAll: what matches in the instant in which none is live …
+	settled []*task       // … is this
 }
 
 // WaitAny returns a task that matches and has ended: at once if there is one, of
@@ -107,6 +121,9 @@ func (m *BackgroundManager) WaitAny(ctx context.Context, f Filter) (Task, error)
 		t, _, err := m.firstEnded(w, f)
 		return t, err
 	case <-ctx.Done():
+		if t, ok, err := m.firstEnded(w, f); ok && err == nil {
+			return t, nil // it ended at the same time
+		}
 		return Task{}, context.Cause(ctx)
 	}
 }
@@ -120,10 +137,25 @@ func (m *BackgroundManager) WaitAll(ctx context.Context, f Filter) ([]Task, erro
 		return nil, err
 	}
 	defer m.unwatch(w)
+	w.all = true
 	if !m.awaitSettled(w, ctx.Done()) {
 		return nil, context.Cause(ctx)
 	}
-	return m.List(f), nil
+	return m.copies(w.settled), nil
+}
+
+// copies are snapshots of tasks, made in pages so that many hold nobody up.
+func (m *BackgroundManager) copies(tasks []*task) []Task {
+	const page = 256
+	list := make([]Task, len(tasks))
+	for from := 0; from < len(tasks); from += page {
+		m.mu.Lock()
+		for i := from; i < min(from+page, len(tasks)); i++ {
+			m.copyLocked(&list[i], tasks[i])
+		}
+		m.mu.Unlock()
+	}
+	return list
 }
 
 // awaitSettled reports whether nothing that is watched was live before giveUp.
@@ -143,13 +175,13 @@ func (m *BackgroundManager) watch(f Filter) (*watch, error) {
 	if f.Statuses != nil || f.Limit != 0 || f.After != "" {
 		return nil, &InputError{"Filter", "set in Statuses, Limit or After", "a wait is for tasks whatever their status"}
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	match, err := m.matcherLocked(f)
+	match, err := m.matcher(f)
 	if err != nil {
 		return nil, err
 	}
-	w := &watch{match: match, hit: make(chan struct{}, 1)}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	w := &watch{filter: f, match: match, hit: make(chan struct{}, 1)}
 	for _, t := range m.scopeLocked(f) {
 		if !t.status.Terminal() && match(t) {
 			w.live++
@@ -168,7 +200,17 @@ func (m *BackgroundManager) unwatch(w *watch) {
 func (m *BackgroundManager) settled(w *watch) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return w.live == 0
+	if w.live > 0 {
+		return false
+	}
+	if w.all {
+		for _, t := range m.scopeLocked(w.filter) {
+			if w.match(t) {
+				w.settled = append(w.settled, t)
+			}
+		}
+	}
+	return true
 }
 
 // firstEnded finds the matching task that ended first.

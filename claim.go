@@ -1,0 +1,53 @@
+package subagent
+
+// A ticket that needs room under several shared limits at once may come too late for
+// one of them each time another has room, for as long as there are younger tickets
+// that need only one. After maxPasses times it claims a place under each: what is
+// younger then leaves that place free, until the ticket has its lease. There is one
+// claim at a time, so that no two keep places from each other.
+
+// fullFor reports whether a ticket finds no room here.
+func (s *semaphore) fullFor(t *ticket) bool {
+	kept := 0
+	if s.claim != nil && s.claim.seq < t.seq {
+		kept = 1
+	}
+	return s.limit != Off && s.held+kept >= s.limit
+}
+
+// lateLocked counts that a ticket which waited in one place finds another full.
+func (m *BackgroundManager) lateLocked(t *ticket) {
+	if t.late < maxPasses {
+		t.late++
+	}
+	if t.late == maxPasses && m.claimant == nil {
+		m.claimant = t
+		for s := range m.sharesOf(t) {
+			s.claim = t
+		}
+	}
+}
+
+// unclaimLocked ends a ticket's claim, if it has one.
+func (m *BackgroundManager) unclaimLocked(t *ticket) {
+	if m.claimant != t {
+		return
+	}
+	m.claimant = nil
+	for s := range m.sharesOf(t) {
+		s.claim = nil
+		m.roomLocked(s)
+	}
+}
+
+// sharesOf goes through the semaphores in which a ticket's lease takes a place.
+func (m *BackgroundManager) sharesOf(t *ticket) func(yield func(*semaphore) bool) {
+	l := m.wholeLease(t)
+	return func(yield func(*semaphore) bool) {
+		for _, s := range l {
+			if s != nil && !yield(s) {
+				return
+			}
+		}
+	}
+}
