@@ -151,6 +151,7 @@ func placed(t *testing.T, s Status) (*BackgroundManager, *task) {
 	t.Helper()
 	m, err := New(&stub{}, Config{Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
+	m.book.writing = true // nobody is: the lines stay to be counted
 	task, o, err := m.plan(t.Context(), work("p"))
 	require.NoError(t, err)
 	require.NoError(t, m.launchLocked(task, o))
