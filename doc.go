@@ -32,10 +32,12 @@
 //     one. (TestEveryCell, TestL04CancelAgainstCompletion)
 //  2. No limit is exceeded, and no lease is lost: what is held is what runs.
 //     (TestStorm, TestFailuresOfTheClient)
-//  3. Within a key the first to wait is the first to start; a parent at its own
-//     cap is passed over at most 64 times. (TestFirstInFirstOut, TestHeadIsPassedSoOften)
+//  3. Within a key the first to wait is the first to start; the head of a queue is
+//     passed by at most 64 times, while its parent is at its own cap. Between keys
+//     that share limits the oldest goes first, and is not starved by younger ones
+//     that need fewer of them. (TestFirstInFirstOut, TestHeadIsPassedSoOften)
 //  4. A lease is held until the child is known to be at rest, or Config.AbortGrace
-//     has passed; then the child is marked and listed as unstopped.
+//     has passed; then the child is marked and listed as unstopped until it is.
 //     (TestLeaseIsHeldUntilAtRest, TestCancelWhenAbortFails)
 //  5. No child runs unseen: what is created late is stopped and released.
 //     (TestCreateHangs, TestL07CloseDuringCreate)
@@ -46,9 +48,13 @@
 //     TestL10NoticeSurvivesFailedSends, TestParking)
 //  8. A receiver that keeps track of (task, run) sees each run exactly once: a
 //     batch is frozen when it is first sent. (TestL10NoticeSurvivesFailedSends)
-//  9. The final notification comes exactly when no direct child is left.
+//  9. A notification is final exactly when nothing is left that its parent will be
+//     told of, and after something was told a final one comes. If every ending was
+//     silent (NoNotice, Do, ByParent, CancelOptions.Silent) none does: Pending(p).Live
+//     is the test that always holds.
 //     (TestThreeSiblings, TestSilentCancelClosesBatch, TestLaunchWhileTheLastEnds)
-//  10. A panic in the host's code fails one task or one delivery and nothing else.
+//  10. A panic in the host's code, or runtime.Goexit, fails one task or one delivery
+//     and nothing else.
 //     (TestFailuresOfTheClient, TestLogging, TestOwnRender)
 //  11. Shutdown and Close are bounded and leave no goroutine but calls of the host
 //     that never return, which they list. (TestCloseIsBounded)
@@ -57,8 +63,10 @@
 //
 // # Caveats
 //
-// Everything is kept in memory and ends with the process. Finished tasks stay in
-// the books as long as the manager. On the wire a notification comes at least
+// Everything is kept in memory and ends with the process. Finished tasks, their
+// results and their sessions are kept as long as the manager. Nothing limits how long
+// a started child may run: cancel it. A status, trigger or reason that is marked as
+// reserved does not occur yet. On the wire a notification comes at least
 // once: a receiver that can't tell whether an earlier one arrived must look at
 // (task, run). A child in this process that ignores its context can't be stopped
 // by anybody; it is listed until it returns.

@@ -32,7 +32,7 @@ type Task struct {
 	BlockedBy []TaskID
 
 	Depth   int // 1 for a root's child
-	Run     int // launches and resumes, from 1
+	Run     int // counts launches of the task; always 1 so far
 	Attempt int // sessions tried so far, over all runs
 	Status  Status
 	Reason  *Reason // why the run ended or is stopping; nil for a completed one
@@ -68,7 +68,7 @@ const (
 	Pending            // waits in its queue
 	Starting           // holds its lease; its session is being created
 	Running            // its turn goes on
-	InputNeeded        // its turn waits for an answer
+	InputNeeded        // its turn waits for an answer; reserved: no client can say so yet
 	Stopping           // its outcome is fixed; the child is coming to rest
 	Completed          // ended well
 	Failed             // ended without success
@@ -184,8 +184,8 @@ type task struct {
 // parent is the session that asked.
 func (t *task) parent() SessionID { return t.owner.origin.Parent }
 
-// instant is a time as the books keep it: since the manager was made, and never
-// 0 for one that has come.
+// instant is a time as the books keep it: since the manager was made, by the
+// monotonic clock, and never 0 for one that has come.
 type instant time.Duration
 
 func (m *BackgroundManager) now() instant { return instant(time.Since(m.epoch)) }
