@@ -3,29 +3,33 @@ package subagent_test
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/seed-48fd9ae4/subagent"
 )
 
 func Example() {
-	told := make(chan subagent.Notification)
-	m, err := subagent.New(subagent.Func(explore), subagent.Config{Notifier: subagent.NotifierFunc(
-		func(_ context.Context, n subagent.Notification) (subagent.Delivery, error) {
-			told <- n // hand n.Text to the parent's next turn
-			return subagent.Accepted, nil
-		})})
+	m, err := subagent.New(subagent.Func(explore), subagent.Config{Notifier: subagent.NotifierFunc(tell)})
 	if err != nil {
 		panic(err)
 	}
-	defer m.Close()
 	for _, part := range []string{"the parser", "the printer"} {
-		m.Launch(context.Background(), subagent.LaunchInput{Parent: "main", Agent: "explore", Prompt: part})
+		if _, err := m.Launch(context.Background(), subagent.LaunchInput{Parent: "main", Agent: "explore", Prompt: part}); err != nil {
+			panic(err)
+		}
+	} // both run now; a host would go on with its own work
+	if err := m.Shutdown(context.Background()); err != nil { // lets them finish
+		panic(err)
 	}
-	n := <-told
-	fmt.Println(len(n.Notices), "tasks ended; final:", n.Final)
 	// Output: 2 tasks ended; final: true
 }
 
+func tell(_ context.Context, n subagent.Notification) (subagent.Delivery, error) {
+	fmt.Println(len(n.Notices), "tasks ended; final:", n.Final) // hand n.Text to the parent's next turn
+	return subagent.Accepted, nil
+}
+
 func explore(ctx context.Context, turn subagent.Turn) (subagent.Result, error) {
-	return subagent.Result{Text: "looked at " + turn.Text}, nil // your agent loop
+	<-time.After(300 * time.Millisecond) // your agent loop, which ends when ctx does
+	return subagent.Result{Text: "looked at " + turn.Text}, nil
 }

@@ -34,18 +34,23 @@ func ExampleBackgroundManager_Do() {
 
 func ExampleBackgroundManager_Cancel() {
 	ctx := context.Background()
-	m, _ := subagent.New(subagent.Func(answer), subagent.Config{})
+	began := make(chan struct{})
+	m, _ := subagent.New(subagent.Func(func(ctx context.Context, _ subagent.Turn) (subagent.Result, error) {
+		close(began)
+		<-ctx.Done()
+		return subagent.Result{Text: "half of it"}, ctx.Err()
+	}), subagent.Config{})
 	defer m.Close()
-	task, _ := m.Launch(ctx, ask("1h"))
-	for task.Status != subagent.Running {
-		task, _ = m.Get(task.ID)
-	}
+	task, _ := m.Launch(ctx, ask("look at everything"))
+	<-began
 	task, err := m.Cancel(ctx, task.ID, subagent.CancelOptions{})
 	fmt.Println(task.Status, task.Reason, err)
+	fmt.Println(task.Result.Text, task.Result.Partial)
 	_, err = m.Cancel(ctx, task.ID, subagent.CancelOptions{})
 	fmt.Println(errors.Is(err, subagent.ErrEnded))
 	// Output:
 	// cancelled by_user <nil>
+	// half of it true
 	// true
 }
 

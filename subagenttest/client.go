@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -23,7 +24,8 @@ type Client struct {
 	closed     bool       // Closed was called
 	calls      []Call
 	seen       map[callKey]int
-	left       map[subagent.TaskID]bool // LeftRunning
+	out        map[*Call]context.Context // the Creates and Prompts that have not returned
+	left       map[subagent.TaskID]bool  // LeftRunning
 	sessions   map[subagent.SessionID]*session
 	order      []*session
 	running    int
@@ -37,7 +39,8 @@ type callKey struct {
 }
 
 // NewClient makes a fake. script decides about each call and may be nil; it is
-// called without locks, from the goroutine of the call. When the test ends, calls
+// called without locks, from the goroutine of the call. When the test ends, a
+// manager that still has children out, and so was never closed, is reported, calls
 // that hang are let go and [Client.Check] is run.
 func NewClient(tb testing.TB, script func(Call) Action) *Client {
 	if script == nil {
@@ -45,12 +48,18 @@ func NewClient(tb testing.TB, script func(Call) Action) *Client {
 	}
 	c := &Client{
 		tb: tb, script: script, let: make(chan struct{}), seen: map[callKey]int{},
-		left: map[subagent.TaskID]bool{}, sessions: map[subagent.SessionID]*session{},
+		out: map[*Call]context.Context{}, left: map[subagent.TaskID]bool{}, sessions: map[subagent.SessionID]*session{},
 	}
 	tb.Cleanup(func() {
 		tb.Helper()
+		out := c.leftOut() // before Let ends them
 		c.Let()
-		c.Check()
+		if out == nil {
+			c.Check()
+			return
+		}
+		tb.Errorf("subagenttest: close the manager before the test ends: calls are out: %s", strings.Join(out, ", "))
+		c.fail(c.Violations()) // that turns go on is no wonder
 	})
 	return c
 }
@@ -79,6 +88,18 @@ func (c *Client) log(call Call) Call {
 	c.seen[key]++
 	c.calls = append(c.calls, call)
 	return call
+}
+
+// goesOut notes that a call is out, until back is called.
+func (c *Client) goesOut(ctx context.Context, call *Call) (back func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.out[call] = ctx
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.out, call)
+	}
 }
 
 // pause is the part before a call's answer; stop is closed by an Abort.
@@ -128,6 +149,7 @@ func (c *Client) Create(ctx context.Context, req subagent.CreateRequest) (subage
 	if c.isClosed(call) {
 		return "", fault(OpCreate, "", subagent.ClassInvalid, errClosed)
 	}
+	defer c.goesOut(ctx, &call)()
 	a := c.script(call)
 	err := c.pause(ctx, a, nil)
 	if err == nil {
@@ -158,6 +180,7 @@ func (c *Client) Prompt(ctx context.Context, id subagent.SessionID, p subagent.P
 		return subagent.Result{}, fault(OpPrompt, id, subagent.ClassInvalid, err)
 	}
 	defer c.leave(s)
+	defer c.goesOut(ctx, &call)()
 	a := c.script(call)
 	stop := c.turn(s, call, a.Deaf)
 	unwatch := context.AfterFunc(ctx, func() { c.cut(s, stop) })

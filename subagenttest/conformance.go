@@ -35,11 +35,75 @@ type Subject struct {
 // every adapter, with -race. factory makes a fresh subject for each case, and has
 // t.Cleanup end what it makes; the sessions that a case makes are left as they are.
 // A failure names the rule that was broken. A case about something that the client
-// can't do, or that the subject has no prompt for, is skipped.
+// can't do, or that the subject has no prompt for, is skipped, and says which.
+//
+// The rules, each with the name of its case:
+//
+//   - create: Create opens a new session each time, with an id of its own, and
+//     starts nothing
+//   - prompt: Prompt returns the turn's text when the turn is over, with neither
+//     Empty nor Partial set
+//   - two turns: a session takes one prompt after the other
+//   - sessions at once: turns of different sessions go on at the same time
+//   - many at once: all methods may be called concurrently
+//   - abort: Abort returns nil once nothing of the turn goes on, and its Prompt
+//     returns soon, with an error or a partial result
+//   - abort at rest: Abort of an idle or unknown session is nil, and so is a
+//     second one
+//   - abort twice at once: Aborts of one session may overlap
+//   - prompt after abort: a session goes on after an aborted turn: it answers the
+//     next prompt
+//   - context: Prompt returns with an error soon after its context has ended, and
+//     Abort then brings the turn to rest
+//   - prompt with an ended context: Prompt returns with an error soon if its
+//     context has ended before, and Abort then brings the turn to rest
+//   - create with an ended context: Create returns an error or a session that
+//     works, never an empty id without an error
+//   - unknown session: Prompt of an unknown session is a *SessionError whose Op is
+//     "prompt"
+//   - failed turn: a turn that fails is a *SessionError whose Op is "prompt", and
+//     nothing of it goes on (with Subject.Fail)
+//   - blank turn: a turn that says nothing is reported without text, or as a
+//     *SessionError (with Subject.Blank)
+//   - release: Release gives a session up for good, and its Prompt is then an
+//     error; of an unknown or released session Release is nil (of a Releaser)
+//   - steer at rest: Steer of a session that is in no turn, or unknown, is an
+//     error (of a Steerer)
+//   - lineage: ParentOf returns what a session was made under, and an error for
+//     one that does not exist (of a LineageResolver)
 func TestClient(t *testing.T, factory func(t *testing.T) Subject) {
+	t.Helper()
 	for _, c := range clientCases {
-		t.Run(c.name, func(t *testing.T) { c.run(t.Context(), t, factory(t)) })
+		var unfit error
+		t.Run(c.name, func(t *testing.T) {
+			t.Helper()
+			s := factory(t)
+			if unfit = s.check(); unfit == nil {
+				c.run(t.Context(), t, s)
+			}
+		})
+		if unfit != nil {
+			t.Fatal(unfit)
+		}
 	}
+}
+
+// check says what the suite can't do without.
+func (s Subject) check() error {
+	for _, f := range []struct {
+		name  string
+		there bool
+		what  string
+	}{
+		{"Client", s.Client != nil, "the client to test"},
+		{"Quick", strings.TrimSpace(s.Quick) != "", "a prompt that is answered soon, with some text"},
+		{"Long", strings.TrimSpace(s.Long) != "", "a prompt that goes on until it is aborted"},
+	} {
+		if !f.there {
+			return fmt.Errorf("subagenttest: Subject.%s is empty: the suite needs %s", f.name, f.what)
+		}
+	}
+	return nil
 }
 
 // clientCase is one rule with its check.
@@ -49,7 +113,10 @@ type clientCase struct {
 }
 
 // errAbsent is what the check of an optional ability returns where there is none.
-var errAbsent = errors.New("the client has no such ability, or the subject no such prompt")
+var errAbsent = errors.New("not checked")
+
+// absent says what is missing.
+func absent(what string) error { return fmt.Errorf("%w: %s", errAbsent, what) }
 
 func (c clientCase) run(ctx context.Context, tb testing.TB, s Subject) {
 	tb.Helper()
@@ -60,7 +127,7 @@ func (c clientCase) run(ctx context.Context, tb testing.TB, s Subject) {
 	defer cancel() // ends what a check that failed has left behind
 	switch err := c.check(ctx, s); {
 	case errors.Is(err, errAbsent):
-		tb.Skip(errAbsent.Error())
+		tb.Skip(err.Error())
 	case err != nil:
 		tb.Errorf("%v\nThe rule: %s.", err, c.rule)
 	}

@@ -14,21 +14,21 @@ import (
 // clientCases is the contract of a SessionClient, as far as calls can tell.
 var clientCases = []clientCase{
 	{"create", "Create opens a new session each time, with an id of its own, and starts nothing", checkCreate},
-	{"prompt", "Prompt returns the turn's text when the turn is over", checkPrompt},
+	{"prompt", "Prompt returns the turn's text when the turn is over, with neither Empty nor Partial set", checkPrompt},
 	{"two turns", "a session takes one prompt after the other", checkTwoTurns},
 	{"sessions at once", "turns of different sessions go on at the same time", checkParallel},
 	{"many at once", "all methods may be called concurrently", checkMany},
 	{"abort", "Abort returns nil once nothing of the turn goes on, and its Prompt returns soon, with an error or a partial result", checkAbort},
 	{"abort at rest", "Abort of an idle or unknown session is nil, and so is a second one", checkAbortIdle},
 	{"abort twice at once", "Aborts of one session may overlap", checkAbortTwice},
-	{"prompt after abort", "a session goes on after an aborted turn", checkAfterAbort},
+	{"prompt after abort", "a session goes on after an aborted turn: it answers the next prompt", checkAfterAbort},
 	{"context", "Prompt returns with an error soon after its context has ended, and Abort then brings the turn to rest", checkContext},
 	{"prompt with an ended context", "Prompt returns with an error soon if its context has ended before, and Abort then brings the turn to rest", checkEndedPrompt},
 	{"create with an ended context", "Create returns an error or a session that works, never an empty id without an error", checkEndedCreate},
-	{"unknown session", "Prompt of an unknown session is a *SessionError", checkUnknown},
-	{"failed turn", "a turn that fails is a *SessionError, and nothing of it goes on", checkFail},
-	{"blank turn", "a turn that says nothing is reported without text", checkBlank},
-	{"release", "Release gives a session up for good; of an unknown or released one it is nil", checkRelease},
+	{"unknown session", `Prompt of an unknown session is a *SessionError whose Op is "prompt"`, checkUnknown},
+	{"failed turn", `a turn that fails is a *SessionError whose Op is "prompt", and nothing of it goes on`, checkFail},
+	{"blank turn", "a turn that says nothing is reported without text, or as a *SessionError", checkBlank},
+	{"release", "Release gives a session up for good, and its Prompt is then an error; of an unknown or released session Release is nil", checkRelease},
 	{"steer at rest", "Steer of a session that is in no turn, or unknown, is an error", checkSteer},
 	{"lineage", "ParentOf returns what a session was made under, and an error for one that does not exist", checkLineage},
 }
@@ -226,7 +226,7 @@ func typed(err error) error {
 
 func checkFail(ctx context.Context, s Subject) error {
 	if s.Fail == "" {
-		return errAbsent
+		return absent("Subject.Fail is empty")
 	}
 	id, err := s.create(ctx)
 	if err != nil {
@@ -238,7 +238,7 @@ func checkFail(ctx context.Context, s Subject) error {
 
 func checkBlank(ctx context.Context, s Subject) error {
 	if s.Blank == "" {
-		return errAbsent
+		return absent("Subject.Blank is empty")
 	}
 	id, err := s.create(ctx)
 	if err != nil {
@@ -257,7 +257,7 @@ func checkBlank(ctx context.Context, s Subject) error {
 func checkRelease(ctx context.Context, s Subject) error {
 	r, ok := s.Client.(subagent.Releaser)
 	if !ok {
-		return errAbsent
+		return absent("the client is no subagent.Releaser")
 	}
 	release := func(id subagent.SessionID) error {
 		return s.do("Release", func() error { return r.Release(ctx, id) })
@@ -268,7 +268,7 @@ func checkRelease(ctx context.Context, s Subject) error {
 	}
 	switch err := release(id); {
 	case errors.Is(err, errors.ErrUnsupported):
-		return errAbsent
+		return absent("Release is errors.ErrUnsupported")
 	case err != nil:
 		return err
 	}
@@ -282,7 +282,7 @@ func checkRelease(ctx context.Context, s Subject) error {
 func checkSteer(ctx context.Context, s Subject) error {
 	r, ok := s.Client.(subagent.Steerer)
 	if !ok {
-		return errAbsent
+		return absent("the client is no subagent.Steerer")
 	}
 	id, err := s.create(ctx)
 	if err != nil {
@@ -291,7 +291,7 @@ func checkSteer(ctx context.Context, s Subject) error {
 	for _, id := range []subagent.SessionID{id, unknown} {
 		err := s.do("Steer", func() error { return r.Steer(ctx, id, "go on") })
 		if errors.Is(err, errors.ErrUnsupported) {
-			return errAbsent
+			return absent("Steer is errors.ErrUnsupported")
 		}
 		if err := refused(err, fmt.Sprintf("session %q was steered without an error, and no turn of it runs", id)); err != nil {
 			return err
@@ -303,14 +303,14 @@ func checkSteer(ctx context.Context, s Subject) error {
 func checkLineage(ctx context.Context, s Subject) error {
 	r, ok := s.Client.(subagent.LineageResolver)
 	if !ok {
-		return errAbsent
+		return absent("the client is no subagent.LineageResolver")
 	}
 	parentOf := func(id subagent.SessionID) (subagent.SessionID, error) {
 		return call(s, "ParentOf", func() (subagent.SessionID, error) { return r.ParentOf(ctx, id) })
 	}
 	parent, err := parentOf(unknown)
 	if errors.Is(err, errors.ErrUnsupported) {
-		return errAbsent
+		return absent("ParentOf is errors.ErrUnsupported")
 	}
 	err = refused(err, fmt.Sprintf("ParentOf returned %q and no error for a session that does not exist", parent))
 	if err != nil || s.Request.Parent == "" {

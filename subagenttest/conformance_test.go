@@ -3,6 +3,10 @@ package subagenttest
 import (
 	"context"
 	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -119,6 +123,63 @@ func TestFakeConformsBlind(t *testing.T) {
 				require.ErrorIs(t, err, errAbsent, rule.name)
 			}
 		})
+	}
+}
+
+// A subject that the suite can't use is refused in words that name the field.
+func TestSubjectIsChecked(t *testing.T) {
+	_, good := obedient(t)
+	require.NoError(t, good.check())
+	for field, spoil := range map[string]func(*Subject){
+		"Subject.Client": func(s *Subject) { s.Client = nil },
+		"Subject.Quick":  func(s *Subject) { s.Quick = "" },
+		"Subject.Long":   func(s *Subject) { s.Long = " " },
+	} {
+		s := good
+		spoil(&s)
+		require.ErrorContains(t, s.check(), field+" is empty")
+	}
+}
+
+// A case that is skipped says what there is not.
+func TestSuiteSaysWhatIsAbsent(t *testing.T) {
+	type bare struct{ subagent.SessionClient }
+	good, s := obedient(t)
+	unsupported := &broken{Client: good, release: func(ctxOf, idOf) error { return errors.ErrUnsupported }}
+	for name, says := range map[string][2]string{
+		"failed turn":   {"Subject.Fail is empty", "Subject.Fail is empty"},
+		"blank turn":    {"Subject.Blank is empty", "Subject.Blank is empty"},
+		"release":       {"the client is no subagent.Releaser", "Release is errors.ErrUnsupported"},
+		"steer at rest": {"the client is no subagent.Steerer", "Steer is errors.ErrUnsupported"},
+		"lineage":       {"the client is no subagent.LineageResolver", "ParentOf is errors.ErrUnsupported"},
+	} {
+		for i, client := range []subagent.SessionClient{bare{good}, unsupported} {
+			s.Client, s.Fail, s.Blank = client, "", ""
+			for _, rule := range clientCases {
+				if rule.name == name {
+					err := rule.check(t.Context(), s)
+					require.ErrorIs(t, err, errAbsent)
+					require.EqualError(t, err, "not checked: "+says[i])
+				}
+			}
+		}
+	}
+}
+
+// TestClient's comment has every rule.
+func TestRulesAreDocumented(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "conformance.go", nil, parser.ParseComments)
+	require.NoError(t, err)
+	var doc string
+	for _, d := range file.Decls {
+		if f, ok := d.(*ast.FuncDecl); ok && f.Name.Name == "TestClient" {
+			doc = f.Doc.Text()
+		}
+	}
+	require.Equal(t, len(clientCases), strings.Count(doc, "\n  - "))
+	doc = strings.Join(strings.Fields(doc), " ")
+	for _, rule := range clientCases {
+		require.Contains(t, doc, "- "+rule.name+": "+rule.rule)
 	}
 }
 

@@ -28,3 +28,6 @@ func TestStartTimeout(t *testing.T) {
 		}
 	})
 }
+
+// The subject of ExampleTestClient passes.
+func TestExampleConforms(t *testing.T) { subagenttest.TestClient(t, subject) }

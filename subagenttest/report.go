@@ -121,11 +121,30 @@ func (c *Client) Leaks() []string {
 	return leaks
 }
 
+// leftOut lists the calls that are out and that nobody has given up. Close and
+// Shutdown leave none: they end the contexts of all but what was left running.
+func (c *Client) leftOut() (out []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for call, ctx := range c.out {
+		if ctx.Err() == nil && !c.left[call.Task] {
+			out = append(out, fmt.Sprintf("%s for task %s", call.Op, call.Task))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
 // Check fails the test for every violation and every leak. NewClient has it run
 // when the test ends; close the manager before that.
 func (c *Client) Check() {
 	c.tb.Helper()
-	for _, v := range append(c.Violations(), c.Leaks()...) {
-		c.tb.Errorf("subagenttest: %s", v)
+	c.fail(append(c.Violations(), c.Leaks()...))
+}
+
+func (c *Client) fail(faults []string) {
+	c.tb.Helper()
+	for _, f := range faults {
+		c.tb.Errorf("subagenttest: %s", f)
 	}
 }

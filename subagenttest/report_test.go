@@ -2,6 +2,8 @@ package subagenttest
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -130,6 +132,49 @@ func TestClientLetsPass(t *testing.T) {
 		p := newPlay(t, do(map[Op]Action{OpPrompt: {Hang: true}, OpAbort: {Delay: time.Second}}))
 		does(p, p.create())
 		require.Empty(t, p.tb.end())
+	})
+}
+
+// A manager that was not closed is noticed by what it has out.
+func TestClientReportsAManagerLeftOpen(t *testing.T) {
+	const says = "subagenttest: close the manager before the test ends: calls are out: "
+	type end struct {
+		does func(*subagent.BackgroundManager, *Client)
+		says []string
+	}
+	leave := func(m *subagent.BackgroundManager, c *Client) {
+		tasks := m.List(subagent.Filter{})
+		_, err := m.Cancel(bg, tasks[1].ID, subagent.CancelOptions{LeaveRunning: true})
+		if err == nil || errors.Is(err, subagent.ErrUnstopped) {
+			c.LeftRunning(tasks[1].ID)
+		}
+	}
+	table[end]{
+		"open":                            {func(*subagent.BackgroundManager, *Client) {}, []string{says + "create for task CREATE, prompt for task PROMPT"}},
+		"closed":                          {func(m *subagent.BackgroundManager, _ *Client) { _ = m.Close() }, nil},
+		"a turn left running, and closed": {func(m *subagent.BackgroundManager, c *Client) { leave(m, c); _ = m.Close() }, nil},
+		"a turn left running, and open":   {leave, []string{says + "create for task CREATE"}},
+	}.SyncTest(t, func(t *testing.T, c end) {
+		r := &recorder{TB: t}
+		client := NewClient(r, func(c Call) Action {
+			return Action{Hang: c.Op == OpPrompt || c.Op == OpCreate && c.Create.Agent == "create"}
+		})
+		m, err := subagent.New(client, subagent.Config{Task: subagent.TaskLimits{Start: subagent.Off}})
+		require.NoError(t, err)
+		ids := map[string]subagent.TaskID{}
+		for _, agent := range []string{"create", "prompt"} {
+			task, err := m.Launch(bg, subagent.LaunchInput{Parent: "p", Agent: agent, Prompt: "x"})
+			require.NoError(t, err)
+			ids[agent] = task.ID
+		}
+		synctest.Wait()
+		c.does(m, client)
+		var want []string
+		for _, s := range c.says {
+			want = append(want, strings.NewReplacer("CREATE", string(ids["create"]), "PROMPT", string(ids["prompt"])).Replace(s))
+		}
+		require.Equal(t, want, r.end())
+		_ = m.Close()
 	})
 }
 

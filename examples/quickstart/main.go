@@ -1,20 +1,22 @@
 // Quickstart: a parent hands nine investigations of a Go source tree to children
-// in the background, does work of its own meanwhile, cancels one of them, and is
-// told once when all are done.
+// in the background, does work of its own meanwhile, looks how they get on, cancels
+// one of them, and is told as they end. The last notification is the final one.
 //
 //	go run ./examples/quickstart [DIR]
 //
 // DIR defaults to the module around the working directory. There is no model
 // here: a child is an ordinary Go function (investigate.go), run by
-// subagent.Func. A host of LLM agents puts its agent loop in that place, and all
-// else stays as it is.
+// subagent.Func, that pauses as if it asked one. A host of LLM agents puts its
+// agent loop in that place, and all else stays as it is.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"time"
 
@@ -38,6 +40,7 @@ type parent struct {
 	manager *subagent.BackgroundManager
 	mail    chan subagent.Notification
 	tasks   []subagent.TaskID
+	began   time.Time
 	out     io.Writer
 }
 
@@ -47,7 +50,7 @@ func run(ctx context.Context, out io.Writer, args ...string) (err error) {
 	if err != nil {
 		return err
 	}
-	p := &parent{mail: make(chan subagent.Notification), out: out}
+	p := &parent{mail: make(chan subagent.Notification), began: time.Now(), out: out}
 	p.manager, err = subagent.New(subagent.Func(work), p.config())
 	if err != nil {
 		return err
@@ -57,8 +60,7 @@ func run(ctx context.Context, out io.Writer, args ...string) (err error) {
 	if err := p.launchAll(ctx, dir); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "%d investigations of %s go on in the background.\n", len(p.tasks), dir)
-	p.printStatus()
+	fmt.Fprintf(out, "%d investigations of %s are running in the background, two of an agent at a time.\n", len(p.tasks), dir)
 
 	// The parent gets on with its own work.
 	p.countPackages(ctx, dir)
@@ -67,7 +69,7 @@ func run(ctx context.Context, out io.Writer, args ...string) (err error) {
 	if err != nil {
 		return err
 	}
-	p.printNotification(n)
+	p.printFinal(n)
 	return p.printResults()
 }
 
@@ -78,12 +80,9 @@ func (p *parent) config() subagent.Config {
 		Keys:   subagent.KeyLimits{Default: 2},
 		Agents: map[string]subagent.Agent{"surveyor": {}, "reviewer": {}},
 		Mailbox: subagent.MailboxPolicy{
-			// These children end in quick succession. Each that ends prolongs the
-			// wait by two seconds, so that one notification tells of all. With the
-			// defaults, meant for children that take minutes, a parent hears of the
-			// first ones while others go on; the last notification is always final.
-			Gather: 2 * time.Second, GatherMax: time.Hour,
-			PreviewBytes: 60, // the whole results are printed below
+			// A notification says what ended; its text could quote the beginning of
+			// each result too. This parent prints the whole results in the end.
+			PreviewBytes: subagent.Off,
 		},
 		Notifier: subagent.NotifierFunc(func(ctx context.Context, n subagent.Notification) (subagent.Delivery, error) {
 			select {
@@ -100,11 +99,25 @@ func (p *parent) config() subagent.Config {
 func work(ctx context.Context, turn subagent.Turn) (subagent.Result, error) {
 	for _, i := range investigations {
 		if i.question == turn.Text {
+			if err := think(ctx); err != nil {
+				return subagent.Result{}, err
+			}
 			text, err := i.answer(ctx, turn.Create.Dir)
 			return subagent.Result{Text: text}, err
 		}
 	}
 	return subagent.Result{}, fmt.Errorf("nobody here can look for %q", turn.Text)
+}
+
+// think takes a moment, as a model would. Without it a child is done before anybody
+// can see it run.
+func think(ctx context.Context) error {
+	select {
+	case <-time.After(300*time.Millisecond + rand.N(200*time.Millisecond)):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // launchAll launches every investigation. Launch returns at once: children that
@@ -122,43 +135,46 @@ func (p *parent) launchAll(ctx context.Context, dir string) error {
 	return nil
 }
 
-// awaitFinal is the parent's loop: it shows how things stand, cancels the endless
-// investigation once it is the only one left, and returns the final notification.
+// awaitFinal is the parent's loop: it shows how things stand and what it is told,
+// cancels the endless investigation in time, and returns the final notification.
 func (p *parent) awaitFinal(ctx context.Context) (subagent.Notification, error) {
-	tick := time.NewTicker(100 * time.Millisecond)
+	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
-	for live := len(p.tasks); ; {
-		if now := p.manager.Pending(me).Live; now != live {
-			live = now
-			p.printStatus()
-		}
-		if live == 1 {
-			if err := p.cancel(ctx, p.tasks[endless]); err != nil {
-				return subagent.Notification{}, err
-			}
-			continue
-		}
+	for {
 		select {
 		case n := <-p.mail:
 			if n.Final {
 				return n, nil
 			}
-			p.printNotification(n) // a child took longer than Gather
+			p.printNews(n)
 		case <-tick.C:
+			p.printStatus()
+			if err := p.cancelEndless(ctx); err != nil {
+				return subagent.Notification{}, err
+			}
 		case <-ctx.Done():
 			return subagent.Notification{}, context.Cause(ctx)
 		}
 	}
 }
 
-// cancel returns when the child has stopped.
-func (p *parent) cancel(ctx context.Context, id subagent.TaskID) error {
-	// The zero options cancel for the user, and the parent is told. With Cause
-	// subagent.ByParent it would not be: it knows what it did itself.
-	task, err := p.manager.Cancel(ctx, id, subagent.CancelOptions{})
-	if err != nil {
+// patience is how long the endless investigation may run.
+const patience = time.Second
+
+// cancelEndless stops the endless investigation once it had its time. Nothing else
+// would: a running child has no limit of its own.
+func (p *parent) cancelEndless(ctx context.Context) error {
+	task, err := p.manager.Get(p.tasks[endless])
+	if err != nil || task.Status.Terminal() || task.Started.IsZero() || time.Since(task.Started) < patience {
 		return err
 	}
-	fmt.Fprintf(p.out, "\ncancelled after %s: %s\n", seconds(task.Ended.Sub(task.Started)), task.Description)
-	return nil
+	// ByParent: the parent knows what it did itself, and is not told of it.
+	task, err = p.manager.Cancel(ctx, task.ID, subagent.CancelOptions{Cause: subagent.ByParent})
+	switch {
+	case errors.Is(err, subagent.ErrEnded): // by itself, meanwhile
+		return nil
+	case err == nil: // and its child has stopped
+		p.printf("cancelled: %s", task.Description)
+	}
+	return err
 }

@@ -137,7 +137,7 @@ func TestRun(t *testing.T) {
 		title, text, _ := strings.Cut(section, "\n")
 		got[title] = "\n" + strings.TrimRight(text, "\n") + "\n"
 	}
-	const cancelled = "reviewer: repeated blocks of lines: cancelled (by_user)"
+	const cancelled = "reviewer: repeated blocks of lines: cancelled (by_parent); so far it had:"
 	titles := slices.DeleteFunc(slices.Collect(maps.Keys(got)), func(title string) bool {
 		return !strings.HasPrefix(title, cancelled)
 	})
@@ -145,26 +145,32 @@ func TestRun(t *testing.T) {
 	delete(got, titles[0])
 	require.Equal(t, answers, got)
 
-	require.Regexp(t, `\nstatus: \d ended; agent:reviewer [12] of 2, \d waiting`, work)
 	require.Contains(t, work, "meanwhile the parent counted 41 lines in 3 packages\n")
-	require.Contains(t, work, "\ncancelled after ")
-	checkNotification(t, work)
+	require.Regexp(t, `(?m)^\d\.\ds  status: \d ended, \d to come\n  reviewer  running  \d\.\ds +repeated blocks of lines$`, work)
+	require.Regexp(t, `(?m)^  surveyor  pending  #\d in queue  packages without tests$`, work)
+	require.Regexp(t, `(?m)^\d\.\ds  cancelled: repeated blocks of lines$`, work)
+	checkNotifications(t, work)
 }
 
-// checkNotification finds one notification in the output, final, that tells of
-// every investigation.
-func checkNotification(t *testing.T, out string) {
+// checkNotifications finds what the parent was told: of each investigation once,
+// but for the one that it cancelled itself, and in the end of all of them.
+func checkNotifications(t *testing.T, out string) {
 	t.Helper()
-	require.Equal(t, 1, strings.Count(out, "\nnotification "), out)
-	_, text, ok := strings.Cut(out, "\nnotification (final): 8 completed, 1 cancelled\n")
+	news, final, ok := strings.Cut(out, "s  final notification\n  > All your background tasks have ended")
 	require.True(t, ok, out)
+	require.NotContains(t, final, "notification", "nothing comes after the final one")
+	fresh, _, _ := strings.Cut(final, "Told before:")
 	for n, i := range investigations {
-		status := "completed"
+		question := regexp.QuoteMeta(i.question)
+		line := regexp.MustCompile(`(?m)^  > - bg_\w{26} completed; .*"` + question + `"`)
+		told := len(line.FindAllString(fresh, -1)) + len(regexp.MustCompile(`notification: .*`+question+` \(completed\)`).FindAllString(news, -1))
 		if n == endless {
-			status = "cancelled: by_user"
+			require.Zero(t, told, i.question)
+			require.NotContains(t, final, i.question)
+			continue
 		}
-		line := `(?m)^  > - bg_\w{26} ` + status + `; .*"` + regexp.QuoteMeta(i.question) + `"`
-		require.Regexp(t, line, text)
+		require.Equal(t, 1, told, i.question)
+		require.Len(t, line.FindAllString(final, -1), 1, i.question)
 	}
 }
 

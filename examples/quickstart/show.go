@@ -14,44 +14,40 @@ import (
 	"github.com/seed-48fd9ae4/subagent"
 )
 
-// printStatus shows the limits, and every child that has not ended.
+// printf prints one line of what happens, with the time since the start.
+func (p *parent) printf(format string, args ...any) {
+	fmt.Fprintf(p.out, "\n%s  %s\n", seconds(time.Since(p.began)), fmt.Sprintf(format, args...))
+}
+
+// printStatus shows every child that has not ended.
 func (p *parent) printStatus() {
 	live := p.manager.Pending(me).Live
-	fmt.Fprintf(p.out, "\nstatus: %d ended", len(p.tasks)-live)
-	for _, k := range p.manager.Stats().Keys {
-		if k.Key.Kind == subagent.AgentKey {
-			fmt.Fprintf(p.out, "; %s %d of %d, %d waiting", k.Key, k.Held, k.Limit, k.Waiting)
-		}
-	}
-	fmt.Fprintln(p.out)
+	p.printf("status: %d ended, %d to come", len(p.tasks)-live, live)
 	table := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
 	defer table.Flush()
 	for _, t := range p.manager.List(subagent.Filter{Parent: me}) {
 		switch {
 		case t.Status.Terminal():
 		case t.Position > 0:
-			fmt.Fprintf(table, "  %s\t%s\t#%d in queue\t%s\n", t.Status, t.Key, t.Position, t.Description)
+			fmt.Fprintf(table, "  %s\t%s\t#%d in queue\t%s\n", t.Agent, t.Status, t.Position, t.Description)
 		default:
-			fmt.Fprintf(table, "  %s\t%s\t%s\t%s\n", t.Status, t.Key, seconds(time.Since(t.Started)), t.Description)
+			fmt.Fprintf(table, "  %s\t%s\t%s\t%s\n", t.Agent, t.Status, seconds(time.Since(t.Started)), t.Description)
 		}
 	}
 }
 
-// printNotification prints what the parent's model would read.
-func (p *parent) printNotification(n subagent.Notification) {
-	byStatus := map[subagent.Status]int{}
+// printNews says in one line what the parent was told while others run.
+func (p *parent) printNews(n subagent.Notification) {
+	var news []string
 	for _, notice := range n.Notices {
-		byStatus[notice.Status]++
+		news = append(news, fmt.Sprintf("%s (%s)", notice.Description, notice.Status))
 	}
-	var counts []string
-	for _, status := range slices.Sorted(maps.Keys(byStatus)) {
-		counts = append(counts, fmt.Sprint(byStatus[status], " ", status))
-	}
-	kind := fmt.Sprintf("%d to come", n.Remaining)
-	if n.Final {
-		kind = "final"
-	}
-	fmt.Fprintf(p.out, "\nnotification (%s): %s\n", kind, strings.Join(counts, ", "))
+	p.printf("notification: %s; %d to come", strings.Join(news, ", "), n.Remaining)
+}
+
+// printFinal prints the final notification as the parent's model would read it.
+func (p *parent) printFinal(n subagent.Notification) {
+	p.printf("final notification")
 	p.printIndented("  > ", n.Text)
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -25,17 +26,21 @@ func findTree(ctx context.Context, args []string) (string, error) {
 		dir = args[0]
 	}
 	root, err := filepath.EvalSymlinks(dir) // a walk does not follow links
-	if err != nil {
-		return "", err
+	var info fs.FileInfo
+	if err == nil {
+		info, err = os.Stat(root)
 	}
-	info, err := os.Stat(root)
-	if err != nil {
-		return "", err
-	}
-	if !info.IsDir() {
+	if err == nil && !info.IsDir() {
 		return "", fmt.Errorf("%s is not a directory", dir)
 	}
-	if _, err := os.ReadDir(root); err != nil {
+	if err == nil {
+		_, err = os.ReadDir(root)
+	}
+	var why *fs.PathError
+	if errors.As(err, &why) { // without the name of the call that failed
+		err = fmt.Errorf("%s: %w", dir, why.Err)
+	}
+	if err != nil {
 		return "", err
 	}
 	for range goFiles(ctx, root) {

@@ -5,6 +5,9 @@
 //
 // A child that ends within the grace completes, one that goes on is stopped, and
 // one that has not started never starts. The parent is told what it is owed.
+//
+// The program itself exits 0 after a Ctrl-C. The go command, which gets it too,
+// exits 1 under `go run`; build the program to see its own status.
 package main
 
 import (
@@ -22,9 +25,13 @@ import (
 )
 
 func main() {
-	after := flag.Duration("after", 3*time.Second, "shut down by itself after `so long`")
-	grace := flag.Duration("grace", time.Second, "let running children go on for `so long`")
+	after := flag.Duration("after", 3*time.Second, "shut down by itself after this `duration`")
+	grace := flag.Duration("grace", time.Second, "let running children go on for this `duration`")
 	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "shutdown: takes flags only, not %q\n", flag.Args())
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// From the first signal on, a second one kills as usual.
@@ -48,7 +55,7 @@ var jobs = []struct {
 	{"writer", "queued behind that", time.Hour},
 }
 
-// run works until ctx ends, or so long, and then shuts down.
+// run works until ctx or the time after ends, and then shuts down.
 func run(ctx context.Context, out io.Writer, after, grace time.Duration) error {
 	manager, err := subagent.New(subagent.Func(work), subagent.Config{
 		Keys:     subagent.KeyLimits{Default: 2},
@@ -116,7 +123,7 @@ func printer(out io.Writer) subagent.NotifierFunc {
 			fmt.Fprintf(out, "told: %s %s: %s\n", notice.Agent, notice.Description, notice.Status)
 		}
 		if n.Final {
-			fmt.Fprintln(out, "told: nothing goes on any more")
+			fmt.Fprintln(out, "told: all children have ended")
 		}
 		return subagent.Accepted, nil
 	}

@@ -68,7 +68,7 @@ func TestInterrupt(t *testing.T) {
 
 	require.Contains(t, out, "told: tester quick: completed\n")
 	require.Equal(t, len(jobs), strings.Count(out, "told: ")-1, "each task is told of once")
-	require.Equal(t, 1, strings.Count(out, "told: nothing goes on any more\n"))
+	require.Equal(t, 1, strings.Count(out, "told: all children have ended\n"))
 }
 
 func TestEndsByItself(t *testing.T) {
@@ -78,4 +78,12 @@ func TestEndsByItself(t *testing.T) {
 	require.Contains(t, out, "time is up: running children get 0s\n")
 	require.Equal(t, len(jobs), strings.Count(out, " cancelled shutdown "), out)
 	require.True(t, strings.HasSuffix(out, "\nShutdown returned <nil>\n"), out)
+}
+
+func TestArgumentsAreRefused(t *testing.T) {
+	out, err := exec.Command(build(t), "-after", "0s", "10s").CombinedOutput()
+	var failed *exec.ExitError
+	require.ErrorAs(t, err, &failed)
+	require.Equal(t, 2, failed.ExitCode())
+	require.Equal(t, "shutdown: takes flags only, not [\"10s\"]\n", string(out))
 }

@@ -1,0 +1,118 @@
+package subagent_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/seed-48fd9ae4/subagent"
+)
+
+// A parent with a loop of its own is told through a channel. Notify must end when
+// its ctx does: the loop may be busy, and the same notification then comes again.
+func ExampleNotifierFunc() {
+	ctx := context.Background()
+	told := make(chan subagent.Notification)
+	m, _ := subagent.New(subagent.Func(answer), subagent.Config{Notifier: subagent.NotifierFunc(
+		func(ctx context.Context, n subagent.Notification) (subagent.Delivery, error) {
+			select {
+			case told <- n:
+				return subagent.Accepted, nil
+			case <-ctx.Done():
+				return subagent.Unknown, ctx.Err()
+			}
+		})})
+	defer m.Close()
+	m.Launch(ctx, ask("500ms"))
+	m.Launch(ctx, ask("1ms"))
+	for final := false; !final; {
+		n := <-told // n.Text is what the parent's model reads
+		for _, notice := range n.Notices {
+			fmt.Println(notice.Status, notice.Preview)
+		}
+		fmt.Println(n.Remaining, "to come")
+		final = n.Final
+	}
+	// Output:
+	// completed done after 1ms
+	// 1 to come
+	// completed done after 500ms
+	// 0 to come
+}
+
+// A parent that is in a turn can't be told now. What it is owed is offered again.
+func ExampleDelivery_busy() {
+	ctx := context.Background()
+	inTurn := make(chan struct{}, 1) // holds an element while the parent is in a turn
+	refused, told := make(chan struct{}, 100), make(chan subagent.Notification, 1)
+	notify := func(_ context.Context, n subagent.Notification) (subagent.Delivery, error) {
+		select {
+		case inTurn <- struct{}{}: // it was idle, and this begins its turn
+			told <- n
+			return subagent.Accepted, nil
+		default:
+			refused <- struct{}{}
+			return subagent.Busy, nil
+		}
+	}
+	m, _ := subagent.New(subagent.Func(answer), subagent.Config{
+		Notifier: subagent.NotifierFunc(notify),
+		Mailbox:  subagent.MailboxPolicy{Backoff: 20 * time.Millisecond},
+	})
+	defer m.Close()
+
+	inTurn <- struct{}{}
+	m.Launch(ctx, ask("1ms"))
+	<-refused
+	fmt.Println("busy;", len(m.Pending("main").Notices), "notice is owed")
+	<-inTurn // the turn is over
+	n := <-told
+	fmt.Println("told of", len(n.Notices))
+	// Output:
+	// busy; 1 notice is owed
+	// told of 1
+}
+
+// Without a Notifier the host looks before each turn of the parent's model. What
+// it took is the parent's only when the turn did not fail.
+func ExampleBackgroundManager_Pending() {
+	ctx := context.Background()
+	finish := make(chan struct{})
+	m, _ := subagent.New(subagent.Func(func(context.Context, subagent.Turn) (subagent.Result, error) {
+		<-finish
+		return subagent.Result{Text: "found it"}, nil
+	}), subagent.Config{})
+	defer m.Close()
+
+	model := func(input string) error { fmt.Println("  the model reads:", input); return nil }
+	overloaded := func(string) error { fmt.Println("  overloaded"); return errors.New("overloaded") }
+	turn := func(model func(string) error) {
+		owed := m.Pending("main")
+		fmt.Println(owed.Live, "live,", len(owed.Notices), "owed")
+		n, ack, ok := m.Drain("main")
+		if !ok {
+			model("nothing new")
+			return
+		}
+		err := model(n.Notices[0].Preview) // a host puts n.Text before the user's message
+		ack(err == nil)                    // false: it is owed again
+	}
+
+	task, _ := m.Launch(ctx, ask("find it"))
+	turn(model)
+	close(finish)
+	m.Wait(ctx, task.ID)
+	turn(overloaded)
+	turn(model)
+	turn(model)
+	// Output:
+	// 1 live, 0 owed
+	//   the model reads: nothing new
+	// 0 live, 1 owed
+	//   overloaded
+	// 0 live, 1 owed
+	//   the model reads: found it
+	// 0 live, 0 owed
+	//   the model reads: nothing new
+}
