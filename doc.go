@@ -3,8 +3,8 @@
 // A program that hosts LLM agents makes one [BackgroundManager] over its agent
 // runtime, a [SessionClient]. An agent then delegates work and goes on: Launch
 // returns at once, children wait in fair queues under concurrency limits, run in
-// sessions of the runtime, and the parent is told once, in one batch, when they
-// are done.
+// sessions of the runtime, and the parent is told in batches of those that have
+// ended; the last one is marked as final.
 //
 // # The life of one task
 //

@@ -3,8 +3,6 @@ package subagent_test
 import (
 	"context"
 	"fmt"
-	"time"
-
 	"github.com/seed-48fd9ae4/subagent"
 )
 
@@ -18,10 +16,10 @@ func Example() {
 			panic(err)
 		}
 	} // both run now; a host would go on with its own work
-	if err := m.Shutdown(context.Background()); err != nil { // lets them finish
-		panic(err)
-	}
-	// Output: 2 tasks ended; final: true
+	fmt.Println("error:", m.Shutdown(context.Background())) // lets them finish
+	// Output:
+	// 2 tasks ended; final: true
+	// error: <nil>
 }
 
 func tell(_ context.Context, n subagent.Notification) (subagent.Delivery, error) {
@@ -30,6 +28,5 @@ func tell(_ context.Context, n subagent.Notification) (subagent.Delivery, error)
 }
 
 func explore(ctx context.Context, turn subagent.Turn) (subagent.Result, error) {
-	<-time.After(300 * time.Millisecond) // your agent loop, which ends when ctx does
-	return subagent.Result{Text: "looked at " + turn.Text}, nil
+	return subagent.Result{Text: "looked at " + turn.Text}, nil // your agent loop; it ends when ctx does
 }

@@ -23,7 +23,7 @@ var (
 var idEncoding = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
 
 // BackgroundManager launches child agents, holds them to their limits, and tells
-// each parent once when its children are done. Make one with [New]; all methods
+// each parent when its children have ended. Make one with [New]; all methods
 // may be called from any number of goroutines, also from within a child.
 //
 // An idle manager has no goroutine.

@@ -10,9 +10,8 @@ import (
 
 // How a child is brought to rest, and how it is known that it is.
 
-// settleWait is how long an attempt whose Abort said that nothing runs any more
-// waits for its call to return too, so that what the child had said by then is
-// kept as a partial result. Long enough for an in-process client to unwind.
+// settleWait is how long Prompt may stay out after an Abort that returned nil before
+// Abort is called once more. Long enough for an in-process client to unwind.
 const settleWait = 100 * time.Millisecond
 
 // stopLocked fixes the outcome of a run. A pending one has ended with that; of a
