@@ -66,18 +66,24 @@ func (c *checker) tasks(reserved map[SessionID]int) {
 	m := c.m
 	var count [numStatuses]int
 	live := map[*root]int{}
-	children := map[*mailbox]int{}
+	children, inherited := map[*mailbox]int{}, map[*mailbox]int{}
 	for i, t := range m.tasks {
 		count[t.status]++
 		c.that(int(t.number) == i && m.byID[t.id] == t, "task %s is not where it belongs", t.id)
 		if !t.status.Terminal() {
 			live[t.root]++
 			children[t.owner]++
+			if heir := t.owner.heirLocked(); heir != t.owner {
+				inherited[heir]++
+			}
 		}
 		c.task(t)
 	}
 	m.count[none] = 0
 	c.that(count == m.count, "statuses are counted as %v and are %v", m.count, count)
+	for id, b := range m.mailboxes {
+		c.that(b.inherited == inherited[b], "mailbox %q counts %d that ended children left, and there are %d", id, b.inherited, inherited[b])
+	}
 	total := 0
 	for _, t := range m.tasks {
 		n, want := t.root.live, live[t.root]
@@ -218,16 +224,11 @@ func (c *checker) mailboxes() {
 		armed := b.deadline.place != 0
 		timed := b.state == mailGathering || b.state == mailWaiting
 		c.that(armed == timed || m.phase == over, "mailbox %q is in state %d and its deadline is set: %v", id, b.state, armed)
-		quietly := m.caps.notifier == nil || m.phase == over || b.dead()
+		quietly := !m.pushes() || m.phase == over || b.orphaned() || b.held()
 		c.that(quietly || b.state != mailIdle || !b.owes(), "mailbox %q owes something and does nothing", id)
 		c.that(b.batch != nil || b.state != mailWaiting && b.state != mailSending && b.state != mailDrained, "mailbox %q is in state %d without a batch", id, b.state)
 		c.that(len(b.earlier) <= maxEarlier, "mailbox %q keeps %d earlier notices", id, len(b.earlier))
 	}
-}
-
-func (b *mailbox) dead() bool {
-	u := b.origin.under
-	return u != nil && u.session == b.origin.Parent && u.status.Terminal()
 }
 
 func (c *checker) clock() {
