@@ -86,10 +86,10 @@ func (m *BackgroundManager) page(l *listing, f Filter) (more bool) {
 		}
 	}
 	l.left -= n
-	l.tasks = slices.Grow(l.tasks, n)
-	for _, t := range found[:n] {
-		l.tasks = append(l.tasks, Task{})
-		m.copyLocked(&l.tasks[len(l.tasks)-1], t)
+	at := len(l.tasks)
+	l.tasks = slices.Grow(l.tasks, n)[:at+n]
+	for i, t := range found[:n] {
+		m.copyLocked(&l.tasks[at+i], t)
 	}
 	return more
 }
