@@ -171,6 +171,7 @@ func TestParking(t *testing.T) {
 		require.EqualError(t, owed.LastErr, "down")
 		require.Equal(t, 8, owed.Tries)
 		require.Equal(t, first.ID, owed.Notices[0].Task)
+		require.Equal(t, []int{1, 1}, []int{m.Stats().Notices.Owed, m.Stats().Notices.Parked})
 
 		n, ack, ok := m.Drain("p")
 		require.True(t, ok)
@@ -185,6 +186,7 @@ func TestParking(t *testing.T) {
 		require.Len(t, got, 9, "handed back, it is sent again")
 		require.Equal(t, got[0], got[8])
 		require.Zero(t, m.Pending("p"))
+		require.Equal(t, []int{0, 0}, []int{m.Stats().Notices.Owed, m.Stats().Notices.Parked})
 	})
 }
 

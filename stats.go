@@ -31,8 +31,10 @@ type KeyStats struct {
 	Oldest  time.Duration // how long the first task of that queue has waited
 }
 
-// NoticeStats counts what was told since New.
+// NoticeStats counts what is owed, and what was told since New.
 type NoticeStats struct {
+	Owed       int              // notices that no parent has yet, as Pending shows them
+	Parked     int              // parents whose batch was given up on, as Pending shows them
 	Deliveries map[Delivery]int // Notify calls that are over, by what they said
 	Notices    int              // notices accepted
 	Drained    int              // notices taken with Drain and acknowledged
@@ -63,6 +65,12 @@ func (m *BackgroundManager) Stats() Stats {
 	for status, n := range m.count {
 		if n > 0 {
 			s.Tasks[Status(status)] = n
+		}
+	}
+	for _, b := range m.mailboxes {
+		s.Notices.Owed += len(b.batched) + len(b.ended)
+		if b.state == mailParked {
+			s.Notices.Parked++
 		}
 	}
 	for _, a := range m.attempts {
