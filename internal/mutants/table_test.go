@@ -23,7 +23,7 @@ var table = []mutant{
 	{"a removal wakes nobody", "concurrency.go", "	m.unclaimLocked(t)\n	m.freshenLocked(q)\n", "	m.unclaimLocked(t)\n"},
 	{"the youngest queue goes first", "queue.go", "return q.age < o.age }", "return q.age > o.age }"},
 	{"the youngest lane goes first", "queue.go", "return l.head.before(o.head) }", "return o.head.before(l.head) }"},
-	{"a head is passed for ever", "concurrency.go", "head.passes >= maxPasses", "head.passes >= 1<<30"},
+	{"a head is passed for ever", "concurrency.go", "head.passes >= maxPasses", "head.passes >= 1<<14"},
 	{"Acquire takes a start", "concurrency.go", "; creates {", "; creates || true {"},
 	{"a cancelled task stays queued", "concurrency.go", "	m.unqueueLocked(&t.ticket)\n	m.dropSharesLocked(&t.ticket)\n}\n\n// unqueueLocked", "}\n\n// unqueueLocked"},
 	{"a full key is not waited for", "concurrency.go", "		home = &own.waiting\n", "		return\n"},
