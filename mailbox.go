@@ -253,6 +253,8 @@ func (m *BackgroundManager) acknowledger(b *mailbox, n *Notification) func(bool)
 			m.told.Drained += len(n.Notices)
 			b.closeBatch()
 		}
-		m.cameBackLocked(b, m.now())
+		if m.phase < flushing { // later nothing begins any more
+			m.cameBackLocked(b, m.now())
+		}
 	}
 }

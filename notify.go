@@ -200,6 +200,10 @@ func (m *BackgroundManager) deliver(b *mailbox, n *Notification) {
 	absent := false
 	defer func() { m.delivered(b, d, err, absent) }()
 	m.write(n)
+	if ctx.Err() != nil { // Shutdown has given up meanwhile: nothing begins after it
+		err = context.Cause(ctx)
+		return
+	}
 	err = guard("notify", func() (err error) {
 		answer, err := m.caps.notifier.Notify(ctx, n.clone())
 		if err == nil && answer > Unknown && answer < numDeliveries {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -171,12 +170,19 @@ func (m *BackgroundManager) flush() {
 	if m.caps.releaser == nil {
 		return
 	}
+	var sessions []SessionID
+	for id, r := range m.releasing { // of sessions that came late
+		if r.err != nil {
+			m.releasing[id] = release{task: r.task}
+			sessions = append(sessions, id)
+		}
+	}
 	for _, t := range m.tasks {
 		if t.session != "" {
 			m.releasing[t.session] = release{task: t.id}
+			sessions = append(sessions, t.session)
 		}
 	}
-	sessions := slices.Collect(maps.Keys(m.releasing))
 	m.goLocked(func() { m.releaseAll(sessions) })
 }
 
@@ -190,16 +196,22 @@ func (m *BackgroundManager) releaseAll(sessions []SessionID) {
 			err := m.releaseSession(m.life, id)
 			m.mu.Lock()
 			defer m.mu.Unlock()
-			if r := m.releasing[id]; err == nil {
-				delete(m.releasing, id)
-			} else {
-				r.err = err
-				m.releasing[id] = r
-			}
+			m.releasedLocked(id, err)
 			return nil
 		})
 	}
 	_ = g.Wait() // no call returns an error
+}
+
+// releasedLocked takes in what Release returned.
+func (m *BackgroundManager) releasedLocked(id SessionID, err error) {
+	if err == nil {
+		delete(m.releasing, id)
+		return
+	}
+	r := m.releasing[id]
+	r.err = err
+	m.releasing[id] = r
 }
 
 // awaitQuiet waits until no goroutine of the manager runs, at most so long.

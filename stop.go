@@ -169,9 +169,13 @@ func (a *attempt) dueLocked(m *BackgroundManager, _ instant) {
 
 // releaseLate gives up a session that came too late to be used.
 func (m *BackgroundManager) releaseLate(a *attempt, session SessionID) {
+	m.mu.Lock()
+	m.releasing[session] = release{task: a.task.id}
+	m.mu.Unlock()
 	err := m.releaseSession(context.Background(), session) // also after Close
 	m.mu.Lock()
 	defer m.unlock()
+	m.releasedLocked(session, err)
 	if err == nil {
 		delete(m.bySession, session)
 	} else {
