@@ -147,6 +147,7 @@ func (m *BackgroundManager) runAttempt(a *attempt) (next *attempt) {
 		}
 	}()
 	req, p := a.requests(m.cfg.Tools, m.cfg.Agents[a.task.in.Agent].Tools)
+	p.OnEvent = func(e SessionEvent) { m.onEvent(a, e) }
 	var session SessionID
 	err := guard("create", func() (err error) {
 		session, err = m.client.Create(a.ctx, req)
@@ -260,7 +261,7 @@ func (m *BackgroundManager) prompted(a *attempt, turn Result, err error) (next *
 	return next
 }
 
-func (m *BackgroundManager) takeResultLocked(a *attempt, r *Result, why *Reason) {
+func (m *BackgroundManager) takeResultLocked(a *attempt, r *said, why *Reason) {
 	a.call = returned
 	t := a.task
 	if a.current() {
@@ -278,23 +279,40 @@ func (m *BackgroundManager) takeResultLocked(a *attempt, r *Result, why *Reason)
 	}
 }
 
+// said is what is kept of a run's turn.
+type said struct {
+	text                     string
+	usage                    Usage
+	size                     int
+	produced, empty, partial bool
+	heard                    *progress // from events; nil: there were none
+}
+
+func (s *said) result() Result {
+	return Result{Text: s.text, Usage: s.usage, Empty: s.empty, Partial: s.partial, Size: s.size}
+}
+
 // kept is what is put on the record of what a turn said: cut to its bound. It is
 // called without the lock.
-func (a *attempt) kept(r Result) *Result {
-	r.History = nil
-	r.Size = len(r.Text)
+func (a *attempt) kept(r Result) *said {
+	s := &said{text: r.Text, usage: r.Usage, size: len(r.Text), empty: r.Empty, partial: r.Partial, produced: true}
 	if limit := a.task.limits.ResultBytes; limit != Off {
-		r.Text = cut(r.Text, limit)
+		s.text = cut(s.text, limit)
 	}
-	return &r
+	return s
 }
 
 // keepLocked puts it there, unless it is of a stopped turn and says nothing.
-func (a *attempt) keepLocked(r *Result) {
-	r.Partial = r.Partial || a.task.status == Stopping
-	if !r.Partial || r.Size > 0 || r.Usage != (Usage{}) {
-		a.task.result = r
+func (a *attempt) keepLocked(s *said) {
+	t := a.task
+	s.partial = s.partial || t.status == Stopping
+	if s.partial && s.size == 0 && s.usage == (Usage{}) {
+		return
 	}
+	if t.said != nil {
+		s.heard = t.said.heard
+	}
+	t.said = s
 }
 
 // cut shortens s to at most n bytes, on a rune's border, and lets go of the rest.

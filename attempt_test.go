@@ -242,6 +242,8 @@ func TestRequestsCarryEveryField(t *testing.T) {
 			Task: done.ID, Attempt: 1, Parent: "p", Agent: "a", Model: "prov/model", Variant: "high", Description: "what",
 			Dir: "/tmp", System: "extra", Tools: tools, Labels: map[string]string{"category": "x"},
 		}, req)
+		require.NotNil(t, got.OnEvent)
+		got.OnEvent = nil
 		require.Equal(t, Prompt{
 			Task: done.ID, Attempt: 1, Text: "text", Agent: "a", Model: "prov/model", Variant: "high", System: "extra", Tools: tools,
 		}, got)

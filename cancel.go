@@ -172,10 +172,14 @@ func (m *BackgroundManager) cancelAll(f Filter, o CancelOptions) ([]taskEnding, 
 // They stop at the same time; each takes its own descendants along, and one that
 // has ended does not shield those it left running.
 func (m *BackgroundManager) cascadeLocked(t *task) {
-	if t.own == nil {
-		return
+	if t.own != nil {
+		m.stopBelowLocked(t.own)
 	}
-	for _, children := range [][]*task{t.own.children, t.own.adopted} {
+}
+
+// stopBelowLocked stops all that was launched below a session.
+func (m *BackgroundManager) stopBelowLocked(b *mailbox) {
+	for _, children := range [][]*task{b.children, b.adopted} {
 		for _, child := range children {
 			if child.status < Stopping {
 				m.stopLocked(child, because(ParentGone, nil), false)

@@ -15,7 +15,8 @@ var (
 	ErrQueueFull = errors.New("subagent: queue full")
 	// ErrLineage: where the parent session comes from could not be found out.
 	ErrLineage = errors.New("subagent: lineage unknown")
-	// ErrParentEnded: the parent is a task that was stopped or failed, or below one.
+	// ErrParentEnded: the parent is a task that was stopped or failed, or below one,
+	// or its session was deleted.
 	ErrParentEnded = errors.New("subagent: parent ended")
 	// ErrUnknownAgent: Config.Agents is set and has no such name.
 	ErrUnknownAgent = errors.New("subagent: unknown agent")
@@ -82,6 +83,9 @@ func (m *BackgroundManager) forgetRootLocked(r *root) {
 func (m *BackgroundManager) admitLocked(o origin) error {
 	if m.phase != admitting {
 		return ErrClosed
+	}
+	if o.gone {
+		return fmt.Errorf("%w: session %q was deleted", ErrParentEnded, o.Parent)
 	}
 	for above := o.under; above != nil; above = above.owner.origin.under {
 		if above.refusesChildren() {

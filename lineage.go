@@ -12,6 +12,7 @@ type origin struct {
 	via   []SessionID // foreign sessions above the parent, up to under or the root
 	under *task       // the nearest ancestor that is a task of ours, or nil
 	root  *root       // counts for a root that has no session; nil: found by Lineage.Root
+	gone  bool        // the parent's session was deleted
 }
 
 // maxLineage bounds the walk to a root: a chain that goes on longer is taken

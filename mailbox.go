@@ -1,6 +1,7 @@
 package subagent
 
 import (
+	"log/slog"
 	"time"
 )
 
@@ -34,6 +35,7 @@ type mailbox struct {
 	earlier  []Notice      // delivered since the last final one
 	open     bool          // something was delivered since then
 	first    instant       // when gathering began
+	busy     bool          // the last try found the parent busy
 	tries    int           // of the frozen batch …
 	failed   int           // … that ended in Unknown
 	lastErr  error
@@ -80,7 +82,7 @@ func (m *BackgroundManager) oweLocked(t *task) {
 // bringLocked puts what runs are owed for into a mailbox. Above the child of a task
 // without a parent there may be nobody left to tell.
 func (m *BackgroundManager) bringLocked(b *mailbox, ended ...*task) {
-	if b.origin.Parent == "" {
+	if b.origin.Parent == "" || b.origin.gone {
 		m.told.Dropped += len(ended)
 		return
 	}
@@ -137,6 +139,13 @@ func (m *BackgroundManager) bequeathLocked(t *task, now instant) {
 	m.postLocked(heir, now)
 }
 
+// dropLocked gives up what a parent that is gone was owed.
+func (m *BackgroundManager) dropLocked(b *mailbox) {
+	m.told.Dropped += len(b.batched) + len(b.ended)
+	m.emptyLocked(b)
+	m.logLocked(slog.LevelWarn, "parent gone", slog.String("parent", string(b.origin.Parent)))
+}
+
 // emptyLocked forgets what a mailbox owes.
 func (m *BackgroundManager) emptyLocked(b *mailbox) {
 	m.disarmLocked(&b.deadline)
@@ -163,10 +172,10 @@ func (m *BackgroundManager) noticeLocked(t *task) Notice {
 	} else {
 		n.Waited, n.Ran = time.Duration(t.started-t.queued), time.Duration(t.ended-t.started)
 	}
-	if t.result != nil {
-		n.Size, n.Partial = t.result.Size, t.result.Partial
+	if s := t.said; s != nil && s.produced {
+		n.Size, n.Partial = s.size, s.partial
 		if bytes := m.cfg.Mailbox.PreviewBytes; bytes != Off {
-			n.Preview = cut(t.result.Text, bytes)
+			n.Preview = cut(s.text, bytes)
 		}
 	}
 	if t.own != nil && t.status == Completed {

@@ -274,7 +274,7 @@ func (m *BackgroundManager) deliveredLocked(b *mailbox, d Delivery, err error) {
 	now := m.now()
 	m.told.Deliveries[d]++
 	b.tries++
-	b.lastErr = err
+	b.lastErr, b.busy = err, d == Busy
 	if d == Unknown {
 		b.failed++
 	}
@@ -283,12 +283,12 @@ func (m *BackgroundManager) deliveredLocked(b *mailbox, d Delivery, err error) {
 		m.told.Notices += len(b.batch.Notices)
 		b.closeBatch()
 		b.state = mailIdle
+	case b.origin.gone: // its session was deleted meanwhile
+		m.dropLocked(b)
 	case d == Gone && b.orphaned():
 		b.state = mailIdle // what it is owed goes to its heir
 	case d == Gone:
-		m.told.Dropped += len(b.batched) + len(b.ended)
-		m.emptyLocked(b)
-		m.logLocked(slog.LevelWarn, "parent gone", slog.String("parent", string(b.origin.Parent)))
+		m.dropLocked(b)
 	case m.phase >= flushing:
 		b.state = mailParked
 	case d == Unknown && b.failed >= m.cfg.Mailbox.Tries:

@@ -20,7 +20,7 @@ type SessionID string
 // other error of Prompt means that the outcome is unknown.
 //
 // [Func] makes a client of an in-process agent loop. Optional abilities are the
-// small interfaces [Notifier], [LineageResolver], [Releaser] and [Steerer]; a
+// small interfaces [Notifier], [LineageResolver], [Releaser], [EventSink] and [Steerer]; a
 // client that implements one has it, unless its method returns an error that is
 // [errors.ErrUnsupported], which counts as absent so that a wrapper can pass
 // abilities through.
@@ -107,6 +107,10 @@ type Prompt struct {
 	Variant string
 	System  string
 	Tools   map[string]bool
+	// OnEvent takes in progress of this turn while it runs; what comes when Prompt
+	// has returned, or for a task that was stopped, is dropped. It is never nil, does
+	// not block, and may be called from any goroutine. Session may be left empty.
+	OnEvent func(SessionEvent)
 }
 
 // Result is what a turn produced.
@@ -208,12 +212,14 @@ type capabilities struct {
 	notifier Notifier
 	lineage  LineageResolver
 	releaser Releaser
+	sink     EventSink
 }
 
 func capabilitiesOf(c SessionClient) (caps capabilities) {
 	caps.notifier, _ = c.(Notifier)
 	caps.lineage, _ = c.(LineageResolver)
 	caps.releaser, _ = c.(Releaser)
+	caps.sink, _ = c.(EventSink)
 	return caps
 }
 

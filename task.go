@@ -31,12 +31,13 @@ type Task struct {
 	// for: it can't start before one of them ends or the limit is raised.
 	BlockedBy []TaskID
 
-	Depth   int // 1 for a root's child
-	Run     int // counts launches of the task; always 1 so far
-	Attempt int // sessions tried so far, over all runs
-	Status  Status
-	Reason  *Reason // why the run ended or is stopping; nil for a completed one
-	Result  Result  // of the last run that produced one
+	Depth    int // 1 for a root's child
+	Run      int // counts launches of the task; always 1 so far
+	Attempt  int // sessions tried so far, over all runs
+	Status   Status
+	Reason   *Reason  // why the run ended or is stopping; nil for a completed one
+	Progress Progress // of the run's turn, as far as the host tells
+	Result   Result   // of the last run that produced one
 	// OpenChildren is how many tasks of the child's own are still live. A child
 	// that completes leaves them running.
 	OpenChildren int
@@ -68,7 +69,7 @@ const (
 	Pending            // waits in its queue
 	Starting           // holds its lease; its session is being created
 	Running            // its turn goes on
-	InputNeeded        // its turn waits for an answer; reserved: no client can say so yet
+	InputNeeded        // its turn waits for an answer or a permission, as Progress.Waiting says
 	Stopping           // its outcome is fixed; the child is coming to rest
 	Completed          // ended well
 	Failed             // ended without success
@@ -171,7 +172,7 @@ type task struct {
 	silent   bool   // its ending is not told
 	session  SessionID
 	reason   *Reason
-	result   *Result
+	said     *said // nil: nothing was heard of it
 
 	cur   *attempt // the live one, from its lease on to its end
 	loose *loose   // what the last attempt left behind, if anything
@@ -289,8 +290,11 @@ func (m *BackgroundManager) copyLocked(s *Task, t *task) {
 	s.Depth, s.Run, s.Attempt = int(t.depth), int(t.run), int(t.attempts)
 	s.Status, s.Reason = t.status, t.reason.clone()
 	s.Queued, s.Started, s.Ended = m.time(t.queued), m.time(t.started), m.time(t.ended)
-	if t.result != nil {
-		s.Result = *t.result
+	if t.said != nil {
+		s.Progress = t.said.heard.snapshot(m)
+		if t.said.produced {
+			s.Result = t.said.result()
+		}
 	}
 	if t.status == Pending {
 		s.Position = t.position()
