@@ -66,14 +66,17 @@ func (c *checker) tasks(reserved map[SessionID]int) {
 	m := c.m
 	var count [numStatuses]int
 	live := map[*root]int{}
-	children, inherited := map[*mailbox]int{}, map[*mailbox]int{}
+	children, doomed, inherited := map[*mailbox]int{}, map[*mailbox]int{}, map[*mailbox]int{}
 	for i, t := range m.tasks {
 		count[t.status]++
 		c.that(int(t.number) == i && m.byID[t.id] == t, "task %s is not where it belongs", t.id)
 		if !t.status.Terminal() {
 			live[t.root]++
 			children[t.owner]++
-			if heir := t.owner.heirLocked(); heir != t.owner {
+			switch heir := t.owner.heirLocked(); {
+			case t.reason.is(ParentGone):
+				doomed[t.owner]++
+			case heir != t.owner:
 				inherited[heir]++
 			}
 		}
@@ -82,6 +85,7 @@ func (c *checker) tasks(reserved map[SessionID]int) {
 	m.count[none] = 0
 	c.that(count == m.count, "statuses are counted as %v and are %v", m.count, count)
 	for id, b := range m.mailboxes {
+		c.that(b.doomed == doomed[b], "mailbox %q counts %d that are stopped with an ancestor, and there are %d", id, b.doomed, doomed[b])
 		c.that(b.inherited == inherited[b], "mailbox %q counts %d that ended children left, and there are %d", id, b.inherited, inherited[b])
 	}
 	total := 0

@@ -84,6 +84,8 @@ func TestFailedTaskLeavesNoneRunning(t *testing.T) {
 			require.ErrorIs(t, get(t, m, task.ID).Reason, ParentGone)
 		}
 		require.Equal(t, []TaskID{above.ID}, toldTo("p", box.all()))
+		require.Len(t, box.all(), 1, "those that end with their ancestor hold no batch open")
+		require.True(t, box.all()[0].Final)
 		require.Zero(t, box.all()[0].Notices[0].Open)
 		for _, n := range box.all() {
 			require.NotContains(t, n.Text, "of its own running")

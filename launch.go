@@ -266,7 +266,7 @@ func (m *BackgroundManager) launchLocked(t *task, o origin) error {
 	m.tasks = append(m.tasks, t)
 	m.byID[t.id] = t
 	t.owner.children = append(t.owner.children, t)
-	m.countLiveLocked(t.owner, 1)
+	t.owner.addLiveLocked()
 	m.adoptChildLocked(t, o)
 	m.live++
 	m.count[Pending]++

@@ -22,9 +22,10 @@ type mailbox struct {
 	origin   origin  // of the session's children
 	children []*task // launched by the session, in order
 	adopted  []*task // launched by sessions below it that are not tasks
-	live     int     // children that have not ended
-	// inherited counts live tasks below children that have ended: they will be
-	// told of here too.
+	live     int     // children that have not ended …
+	doomed   int     // … and of these, the ones that are being stopped with an ancestor
+	// inherited counts live tasks below children that have ended, but for doomed
+	// ones: they will be told of here too.
 	inherited int
 
 	state    mailState
@@ -67,9 +68,14 @@ func (m *BackgroundManager) adoptChildLocked(t *task, o origin) {
 // oweLocked puts down, in the instant of a run's ending, that its parent has one
 // live child less and what it is owed for it.
 func (m *BackgroundManager) oweLocked(t *task) {
-	m.countLiveLocked(t.owner, -1)
 	b := t.owner.heirLocked()
-	// Descendants that end with their ancestor are told by its notice.
+	t.owner.live--
+	switch {
+	case t.reason.is(ParentGone):
+		t.owner.doomed-- // it is told by its ancestor's notice
+	case b != t.owner:
+		b.inherited--
+	}
 	if !t.silent && !t.reason.is(ParentGone) {
 		m.bringLocked(b, t)
 	}
@@ -94,13 +100,22 @@ func (b *mailbox) orphaned() bool {
 }
 
 // remaining is how many runs it will still be told of, or be silent about.
-func (b *mailbox) remaining() int { return b.live + b.inherited }
+func (b *mailbox) remaining() int { return b.live - b.doomed + b.inherited }
 
-// countLiveLocked counts a live child of a mailbox, and where it will be told of.
-func (m *BackgroundManager) countLiveLocked(b *mailbox, n int) {
-	b.live += n
+// addLiveLocked counts a new child of a mailbox, and where it will be told of.
+func (b *mailbox) addLiveLocked() {
+	b.live++
 	if heir := b.heirLocked(); heir != b {
-		heir.inherited += n
+		heir.inherited++
+	}
+}
+
+// doomLocked takes in that a task is stopped with its ancestor, whose notice will
+// tell of both.
+func (t *task) doomLocked() {
+	t.owner.doomed++
+	if heir := t.owner.heirLocked(); heir != t.owner {
+		heir.inherited--
 	}
 }
 

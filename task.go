@@ -236,6 +236,9 @@ func (m *BackgroundManager) transition(t *task, on trigger, r *Reason) bool {
 		t.reason = r
 	}
 	m.logTransitionLocked(t, from)
+	if t.reason.is(ParentGone) && from < Stopping {
+		t.doomLocked()
+	}
 	if to.Terminal() {
 		t.inheritLocked()
 	}

@@ -77,7 +77,7 @@ var table = []mutant{
 	{"depth is not limited", "limits.go", "o.Depth, o.Depth > m.cfg.Spawn.Depth", "o.Depth, false"},
 
 	// Telling.
-	{"live children are not counted down", "mailbox.go", "	b.live += n\n", "	b.live += max(n, 0)\n"},
+	{"live children are not counted down", "mailbox.go", "	t.owner.live--\n", ""},
 	{"a notice is dropped when the parent is busy", "notify.go", "	default:\n		b.state = mailWaiting\n", "	case d == Busy:\n		m.emptyLocked(b)\n	default:\n		b.state = mailWaiting\n"},
 	{"a notice is dropped on an error", "notify.go", "	case d == Unknown && b.failed >= m.cfg.Mailbox.Tries:\n		b.state = mailParked\n", "	case d == Unknown:\n		m.emptyLocked(b)\n"},
 	{"an unknown delivery is taken for accepted", "notify.go", "	case d == Accepted:\n		m.told", "	case d == Accepted || d == Unknown:\n		m.told"},
@@ -88,7 +88,8 @@ var table = []mutant{
 	{"a drain takes what is in flight", "mailbox.go", "b == nil || b.state == mailSending || b.state == mailDrained {\n		m.mu.Unlock()", "b == nil || b.state == mailDrained {\n		m.mu.Unlock()"},
 	{"Busy uses up the tries", "notify.go", "	if d == Unknown {\n		b.failed++", "	if true {\n		b.failed++"},
 	{"a session that is being stopped is woken", "notify.go", "u.own == b && u.status == Stopping", "false"},
-	{"what ended children left running is not counted", "mailbox.go", "		heir.inherited += n\n", ""},
+	{"what ended children left running is not counted", "mailbox.go", "		heir.inherited++\n", ""},
+	{"what is stopped with an ancestor still counts", "task.go", "		t.doomLocked()\n", "		t.owner.doomed++\n"},
 	{"what a task's end leaves to its heir is not counted", "task.go", "		t.inheritLocked()\n", ""},
 	{"a gone child takes its notices along", "notify.go", "	case d == Gone && b.orphaned():\n", "	case false:\n"},
 	{"nobody's notices are kept", "mailbox.go", "	if b.origin.Parent == \"\" {\n", "	if false {\n"},
