@@ -112,10 +112,11 @@ func (b *mailbox) addLiveLocked() {
 
 // doomLocked takes in that a task is stopped with its ancestor, whose notice will
 // tell of both.
-func (t *task) doomLocked() {
+func (m *BackgroundManager) doomLocked(t *task) {
 	t.owner.doomed++
 	if heir := t.owner.heirLocked(); heir != t.owner {
 		heir.inherited--
+		m.postLocked(heir, m.now()) // it may have been the last
 	}
 }
 

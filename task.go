@@ -237,7 +237,7 @@ func (m *BackgroundManager) transition(t *task, on trigger, r *Reason) bool {
 	}
 	m.logTransitionLocked(t, from)
 	if t.reason.is(ParentGone) && from < Stopping {
-		t.doomLocked()
+		m.doomLocked(t)
 	}
 	if to.Terminal() {
 		t.inheritLocked()

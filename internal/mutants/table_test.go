@@ -89,7 +89,7 @@ var table = []mutant{
 	{"Busy uses up the tries", "notify.go", "	if d == Unknown {\n		b.failed++", "	if true {\n		b.failed++"},
 	{"a session that is being stopped is woken", "notify.go", "u.own == b && u.status == Stopping", "false"},
 	{"what ended children left running is not counted", "mailbox.go", "		heir.inherited++\n", ""},
-	{"what is stopped with an ancestor still counts", "task.go", "		t.doomLocked()\n", "		t.owner.doomed++\n"},
+	{"what is stopped with an ancestor still counts", "task.go", "		m.doomLocked(t)\n", "		t.owner.doomed++\n"},
 	{"what a task's end leaves to its heir is not counted", "task.go", "		t.inheritLocked()\n", ""},
 	{"a gone child takes its notices along", "notify.go", "	case d == Gone && b.orphaned():\n", "	case false:\n"},
 	{"nobody's notices are kept", "mailbox.go", "	if b.origin.Parent == \"\" {\n", "	if false {\n"},
