@@ -114,10 +114,11 @@ func (b *mailbox) addLiveLocked() {
 // tell of both.
 func (m *BackgroundManager) doomLocked(t *task) {
 	t.owner.doomed++
-	if heir := t.owner.heirLocked(); heir != t.owner {
+	heir := t.owner.heirLocked()
+	if heir != t.owner {
 		heir.inherited--
-		m.postLocked(heir, m.now()) // it may have been the last
 	}
+	m.postLocked(heir, m.now()) // it may have been the last
 }
 
 // inheritLocked hands on what a task that has just ended would have been told of.
