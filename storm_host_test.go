@@ -1,0 +1,220 @@
+package subagent_test
+
+import (
+	"context"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/seed-48fd9ae4/subagent"
+	"github.com/seed-48fd9ae4/subagent/subagenttest"
+)
+
+const (
+	opNotify subagenttest.Op = "notify"
+
+	// sameID is what the host returns for several sessions. What it then takes for
+	// whose is its own doing.
+	sameID = "ses_same"
+)
+
+// host is the fake host with a ledger before it and children that act.
+type host struct {
+	*subagenttest.Client
+	s *storm
+}
+
+func (h host) Create(ctx context.Context, req subagent.CreateRequest) (id subagent.SessionID, err error) {
+	l := h.s.started(req)
+	c := h.s.enter(subagenttest.OpCreate, l, "")
+	over := false
+	defer func() { h.s.created(c, id, err, over) }()
+	id, err = h.Client.Create(ctx, req)
+	over = true
+	return id, err
+}
+
+func (h host) Prompt(ctx context.Context, id subagent.SessionID, p subagent.Prompt) (r subagent.Result, err error) {
+	l := h.s.prompted(p.Task, id)
+	c := h.s.enter(subagenttest.OpPrompt, l, id)
+	over := false
+	defer func() { h.s.answered(c, r, err, over) }()
+	h.s.act(ctx, l, "before", false)
+	if ctx.Err() != nil {
+		over = true
+		return r, context.Cause(ctx)
+	}
+	if strings.HasPrefix(l.name, "fresh") { // so that what was started together is there together
+		time.Sleep(time.Second)
+	}
+	r, err = h.Client.Prompt(ctx, id, p)
+	h.s.act(ctx, l, "after", true)
+	over = true
+	return r, err
+}
+
+func (h host) Abort(ctx context.Context, id subagent.SessionID) error {
+	c := h.s.enter(subagenttest.OpAbort, nil, id)
+	defer h.s.leave(c)
+	return h.Client.Abort(ctx, id)
+}
+
+func (h host) Release(ctx context.Context, id subagent.SessionID) (err error) {
+	c := h.s.enter(subagenttest.OpRelease, nil, id)
+	defer h.s.leave(c)
+	return h.Client.Release(ctx, id)
+}
+
+// act has a child do things of its own in the middle of its Prompt.
+func (s *storm) act(ctx context.Context, l *life, when string, mayBlock bool) {
+	r := s.dice("act", l.name, when)
+	if s.calm.Load() || l.plain || r.IntN(4) > 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.while(r, 5*time.Second))
+	defer cancel()
+	for i := range 1 + r.IntN(2) {
+		if s.calm.Load() {
+			return
+		}
+		name := l.name + "." + when[:1] + string(rune('0'+i))
+		switch n := r.IntN(9); {
+		case n < 4:
+			s.launch(name, s.input(r, name, l.session))
+		case n == 4:
+			s.cancel(ctx, r, l) // itself
+		case n == 5:
+			s.cancelAll(ctx, r, subagent.Filter{Parent: l.session})
+		case n == 6:
+			s.drain(l.session, 0, r.IntN(2) == 0)
+		case n == 7 && mayBlock:
+			s.do(ctx, name, s.input(r, name, l.session))
+		case n == 8 && mayBlock:
+			_, err := s.m.WaitAll(ctx, subagent.Filter{Under: l.session})
+			s.allowed(err)
+		}
+	}
+}
+
+// receiver is the fake parent with a ledger before it, and one that asks back.
+type receiver struct {
+	*subagenttest.Parent
+	s *storm
+}
+
+func (p receiver) Notify(ctx context.Context, n subagent.Notification) (d subagent.Delivery, err error) {
+	c, try := p.s.sent(n)
+	over := false
+	defer func() { p.s.cameBack(c, n, d, over && err == nil) }()
+	if r := p.s.dice("reply", n.Parent, len(n.Notices), try); !p.s.calm.Load() && r.IntN(4) == 0 {
+		name := string(n.Parent) + "'" + string(rune('0'+try%10)) + string(rune('0'+len(n.Notices)%10))
+		switch r.IntN(4) {
+		case 0:
+			p.s.launch(name, p.s.input(r, name, n.Parent))
+		case 1:
+			p.s.drain(n.Parent, 0, true)
+		case 2:
+			p.s.sample(n.Parent)
+		case 3:
+			p.s.cancelAll(ctx, r, subagent.Filter{Parent: n.Parent})
+		}
+	}
+	d, err = p.Parent.Notify(ctx, n)
+	over = true
+	return d, err
+}
+
+// hostScript is the misbehaving host.
+func (s *storm) hostScript(c subagenttest.Call) subagenttest.Action {
+	l := s.known(c.Task)
+	r := s.dice(l.name, c.Op, c.N)
+	switch {
+	case s.calm.Load():
+		return subagenttest.Action{Delay: time.Millisecond}
+	case l.plain && l.in.Prompt == "hold" && c.Op == subagenttest.OpPrompt:
+		return subagenttest.Action{Delay: time.Hour}
+	case l.plain:
+		return subagenttest.Action{}
+	}
+	a := subagenttest.Action{Delay: s.while(r, longest[c.Op])}
+	if r.Float64() < s.faults {
+		faults[c.Op][r.IntN(len(faults[c.Op]))](&a, r)
+	}
+	return a
+}
+
+var longest = map[subagenttest.Op]time.Duration{
+	subagenttest.OpCreate: 2 * time.Second, subagenttest.OpPrompt: 20 * time.Second,
+	subagenttest.OpAbort: 3 * time.Second, subagenttest.OpRelease: time.Second,
+}
+
+type action = subagenttest.Action
+
+// faults is the menu: what can go wrong with each call.
+var faults = map[subagenttest.Op][]func(*action, *rand.Rand){
+	subagenttest.OpCreate: {
+		func(a *action, _ *rand.Rand) { a.Err = errStorm },
+		func(a *action, _ *rand.Rand) { a.Hang = true },
+		func(a *action, _ *rand.Rand) { a.Deaf, a.Delay = true, a.Delay+time.Minute },
+		func(a *action, _ *rand.Rand) { a.Deaf, a.Delay = true, a.Delay*3 },
+		func(a *action, _ *rand.Rand) { a.Hang, a.Deaf = true, true },
+		func(a *action, _ *rand.Rand) { a.Err, a.Made = errStorm, true },
+		func(a *action, _ *rand.Rand) { a.Err, a.Lost = errStorm, true },
+		func(a *action, _ *rand.Rand) { a.Panic = errStorm },
+		func(a *action, _ *rand.Rand) { a.NoID = true },
+		func(a *action, _ *rand.Rand) { a.ID = sameID },
+		func(*action, *rand.Rand) { runtime.Goexit() },
+	},
+	subagenttest.OpPrompt: {
+		func(a *action, _ *rand.Rand) { a.Err = errStorm },
+		func(a *action, _ *rand.Rand) {
+			a.Err = &subagent.SessionError{Op: "prompt", Class: subagent.ClassQuota, Err: errStorm}
+		},
+		func(a *action, _ *rand.Rand) { a.Hang = true },
+		func(a *action, _ *rand.Rand) { a.Deaf = true },
+		func(a *action, _ *rand.Rand) { a.Deaf, a.Delay = true, a.Delay+time.Minute },
+		func(a *action, _ *rand.Rand) { a.Hang, a.Deaf = true, true },
+		func(a *action, _ *rand.Rand) { a.Panic = "storm" },
+		func(a *action, _ *rand.Rand) { a.Blank = true },
+		func(a *action, _ *rand.Rand) { a.Empty = true },
+		func(a *action, _ *rand.Rand) { a.Err, a.Orphan = errStorm, true },
+		func(a *action, r *rand.Rand) { a.Text = strings.Repeat("long ", 16_000+r.IntN(100)) },
+		func(*action, *rand.Rand) { runtime.Goexit() },
+	},
+	subagenttest.OpAbort: {
+		func(a *action, _ *rand.Rand) { a.Err = errStorm },
+		func(a *action, _ *rand.Rand) { a.Hang = true },
+		func(a *action, _ *rand.Rand) { a.Hang, a.Deaf = true, true },
+		func(a *action, _ *rand.Rand) { a.Panic = "storm" },
+		func(a *action, _ *rand.Rand) { a.Delay += 9 * time.Second },
+	},
+	subagenttest.OpRelease: {
+		func(a *action, _ *rand.Rand) { a.Err = errStorm },
+		func(a *action, _ *rand.Rand) { a.Hang = true },
+		func(a *action, _ *rand.Rand) { a.Hang, a.Deaf = true, true },
+		func(a *action, _ *rand.Rand) { a.Panic = "storm" },
+	},
+}
+
+// parentScript is the misbehaving receiver.
+func (s *storm) parentScript(n subagent.Notification, try int) subagenttest.Reply {
+	if s.calm.Load() {
+		return subagenttest.Reply{Delay: time.Millisecond}
+	}
+	r := s.dice("notify", n.Parent, len(n.Notices), try)
+	reply := subagenttest.Reply{Delay: s.while(r, 2*time.Second)}
+	if r.Float64() >= s.faults {
+		return reply
+	}
+	replies := []subagenttest.Reply{
+		{Err: errStorm}, {Err: errStorm, Lost: true}, {Refuse: true}, {Delivery: subagent.Busy}, {Panic: "storm"},
+		{Hang: true}, {Hang: true, Deaf: true}, {Hang: true, Lost: true}, {Delivery: subagent.Busy}, {Delivery: 17},
+	}
+	if s.seed%5 == 0 {
+		replies = append(replies, subagenttest.Reply{Delivery: subagent.Gone})
+	}
+	bad := replies[r.IntN(len(replies))]
+	bad.Delay = reply.Delay
+	return bad
+}

@@ -1,0 +1,295 @@
+package subagent_test
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/seed-48fd9ae4/subagent"
+)
+
+// place is a ticket as the outside sees it: a task's, or that of a caller of Acquire.
+type place struct {
+	key    subagent.Key
+	parent subagent.SessionID
+	shares []subagent.Key // the limits that it falls under
+	life   *life          // nil: of Acquire
+	lease  *subagent.Lease
+
+	called, queued int       // stamps: it joined its queue between them; queued 0: perhaps not yet
+	got            time.Time // when it was seen with its lease
+	left           time.Time // when it gave that back, or gave up
+	scanned        int       // how many of its line's starts it was compared with
+	round          int       // of rests, in which it got it
+	passes         int       // how often it was passed by …
+	sure           int       // … while it was certainly the first
+}
+
+// line is one queue: its places in the order in which they were asked for, and those
+// that got their lease in that order.
+type line struct{ places, started []*place }
+
+func (s *storm) line(k subagent.Key) *line {
+	l := s.lines[k]
+	if l == nil {
+		l = &line{}
+		s.lines[k] = l
+	}
+	return l
+}
+
+func (l *line) add(p *place) { l.places = append(l.places, p) }
+func (l *line) drop(p *place) {
+	l.places = slices.DeleteFunc(l.places, func(o *place) bool { return o == p })
+}
+
+// epoch is the limits in force from an instant on.
+type epoch struct {
+	from time.Time
+	keys subagent.KeyLimits
+}
+
+func (s *storm) newPlace(parent subagent.SessionID, agent, model string, l *life) place {
+	p := place{parent: parent, life: l, called: s.tick(), key: subagent.Key{Kind: subagent.AgentKey, Name: agent}}
+	if model != "" {
+		p.key = subagent.Key{Kind: subagent.ModelKey, Name: model}
+	}
+	p.shares = []subagent.Key{p.key, {Kind: subagent.AgentTotalKey, Name: agent}, {Kind: subagent.GlobalKey}}
+	if provider, _, ok := strings.Cut(model, "/"); ok {
+		p.shares = append(p.shares, subagent.Key{Kind: subagent.ProviderKey, Name: provider})
+	}
+	if parent != "" {
+		p.shares = append(p.shares, parentKey(parent))
+	}
+	if l != nil {
+		p.shares = append(p.shares, subagent.Key{Kind: subagent.StartsKey})
+	}
+	return p
+}
+
+func parentKey(id subagent.SessionID) subagent.Key {
+	return subagent.Key{Kind: subagent.ParentKey, Name: string(id)}
+}
+
+// limitOf is the limit of a key by the rules that KeyLimits states.
+func limitOf(l subagent.KeyLimits, k subagent.Key) int {
+	const off = subagent.Off
+	switch k.Kind {
+	case subagent.ModelKey:
+		provider, _, _ := strings.Cut(k.Name, "/")
+		return cmp.Or(l.Models[k.Name], l.Providers[provider], l.Default)
+	case subagent.AgentKey:
+		return cmp.Or(l.Agents[k.Name], l.Default)
+	case subagent.AgentTotalKey:
+		return cmp.Or(l.Agents[k.Name], off)
+	case subagent.ProviderKey:
+		return cmp.Or(l.Providers[k.Name], off)
+	case subagent.GlobalKey:
+		return cmp.Or(l.Global, off)
+	case subagent.ParentKey:
+		return cmp.Or(l.PerParent, off)
+	}
+	return cmp.Or(l.Starts, off)
+}
+
+const unlimited = 1 << 30
+
+// bounds are the least and the greatest limit of a key that were in force in an
+// instant.
+func (s *storm) bounds(k subagent.Key, at time.Time) (least, most int) {
+	least = unlimited
+	for i := len(s.epochs) - 1; i >= 0; i-- {
+		e := s.epochs[i]
+		if e.from.After(at) {
+			continue
+		}
+		n := limitOf(e.keys, k)
+		if n == subagent.Off {
+			n = unlimited
+		}
+		least, most = min(least, n), max(most, n)
+		if e.from.Before(at) {
+			break
+		}
+	}
+	return least, most
+}
+
+func (p *place) falls(under subagent.Key) bool {
+	return slices.Contains(p.shares, under) && (under.Kind != subagent.StartsKey || p.life.creating)
+}
+
+// held counts who holds a lease under a key. With sure it leaves out what the
+// manager says has ended: what is left has held its lease from its first call on.
+func (s *storm) held(k subagent.Key, sure bool) (n int) {
+	for _, p := range s.hold {
+		if !p.falls(k) {
+			continue
+		}
+		if sure && p.life != nil {
+			if t, err := s.m.Get(p.life.id); err == nil && t.Status.Terminal() {
+				continue
+			}
+		}
+		n++
+	}
+	return n
+}
+
+// heldAt is how many may have held a lease under a key in an instant that has passed.
+func (s *storm) heldAt(k subagent.Key, at time.Time) (n int) {
+	for _, l := range s.lines {
+		for _, p := range l.started {
+			if slices.Contains(p.shares, k) && !p.got.After(at) && (p.left.IsZero() || !p.left.Before(at)) {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// took takes in that somebody has a lease: with it no limit in force is exceeded.
+// All who are counted hold theirs now, and the last of them got it in this instant.
+func (s *storm) took(p *place) {
+	p.got, p.round = time.Now(), s.rounds
+	s.hold = append(s.hold, p)
+	for _, k := range p.shares {
+		_, most := s.bounds(k, p.got)
+		if s.held(k, false) > most {
+			if n := s.held(k, true); n > most {
+				s.wrong("%v: %d at once, and %d allowed", k, n, most)
+			}
+		}
+	}
+	l := s.line(p.key)
+	l.started = append(l.started, p)
+	s.compare(l, p)
+}
+
+// before reports whether one certainly joined the queue before the other.
+func (p *place) before(o *place) bool { return p.queued != 0 && p.queued < o.called }
+
+// compare collects the younger ones that started before p, in an earlier instant if p
+// has started too.
+func (s *storm) compare(l *line, p *place) {
+	for ; p.scanned < len(l.started); p.scanned++ {
+		young := l.started[p.scanned]
+		if !p.got.IsZero() && !young.got.Before(p.got) {
+			return
+		}
+		if p.before(young) {
+			s.pairs = append(s.pairs, [2]*place{p, young})
+		}
+	}
+}
+
+func (p *place) waits() bool { return p.queued != 0 && p.got.IsZero() && p.left.IsZero() }
+
+// checkOrder: nobody starts before an older one of its queue, unless that one's own
+// parent was at its cap; and the head of a queue is passed by 64 times at most.
+func (s *storm) checkOrder() {
+	for _, l := range s.lines {
+		for _, p := range l.places {
+			if p.waits() {
+				s.compare(l, p)
+			}
+		}
+	}
+	for _, pair := range s.pairs {
+		old, young := pair[0], pair[1]
+		least, _ := s.bounds(parentKey(old.parent), young.got)
+		if old.parent == "" || s.heldAt(parentKey(old.parent), young.got) < least {
+			s.wrong("%s of %v started before the older %s, whose parent has room", young, young.key, old)
+		}
+		old.passes++
+		if s.wasFirst(old, young) {
+			old.sure++
+		}
+		if old.sure == maxPasses+1 {
+			s.wrong("%s of %v was passed by more than %d times", old, old.key, maxPasses)
+		}
+	}
+	s.pairs = s.pairs[:0]
+}
+
+func (p *place) String() string {
+	if p.life == nil {
+		return "an Acquire"
+	}
+	return "launch " + p.life.name
+}
+
+const maxPasses = 64
+
+// wasFirst reports whether nobody who may be older waited in the place's queue when
+// a younger one passed by.
+func (s *storm) wasFirst(p, young *place) bool {
+	for _, o := range s.line(p.key).places {
+		started := !o.got.IsZero() && (o.got.Before(young.got) || o.round < young.round)
+		waited := !started && (o.left.IsZero() || !o.left.Before(young.got))
+		if o != p && waited && !p.before(o) {
+			return false
+		}
+	}
+	return true
+}
+
+// checkWork: nobody waits for what is there. Who is the first of a queue may not be
+// known; one of those who may be it lacks room somewhere.
+func (s *storm) checkWork() {
+	now := time.Now()
+	for k, l := range s.lines {
+		l.places = slices.DeleteFunc(l.places, func(p *place) bool { return !p.got.IsZero() || !p.left.IsZero() })
+		waiting := slices.DeleteFunc(slices.Clone(l.places), func(p *place) bool { return !p.waits() })
+		if len(waiting) == 0 || slices.ContainsFunc(waiting, func(p *place) bool { return p.passes >= maxPasses }) {
+			continue
+		}
+		firsts := s.firsts(waiting, now)
+		if len(firsts) > 0 && !slices.ContainsFunc(firsts, func(p *place) bool { return s.lacks(p, now) }) {
+			s.wrong("%s waits in %v, and every limit has room", firsts[0], k)
+		}
+	}
+}
+
+// firsts are those of a queue who may be the next, their parents having room.
+func (s *storm) firsts(waiting []*place, now time.Time) (firsts []*place) {
+	competes := slices.DeleteFunc(slices.Clone(waiting), func(p *place) bool {
+		return p.parent != "" && s.full(parentKey(p.parent), now)
+	})
+	for _, p := range competes {
+		if !slices.ContainsFunc(competes, func(o *place) bool { return o.before(p) }) {
+			firsts = append(firsts, p)
+		}
+	}
+	return firsts
+}
+
+func (s *storm) lacks(p *place, now time.Time) bool {
+	return slices.ContainsFunc(p.shares, func(k subagent.Key) bool { return s.full(k, now) })
+}
+
+// full is exact at rest: the last of the limits set is the one in force.
+func (s *storm) full(k subagent.Key, _ time.Time) bool {
+	n := limitOf(s.epochs[len(s.epochs)-1].keys, k)
+	return n != subagent.Off && s.held(k, false) >= n
+}
+
+// checkHeld: what the manager counts is what the host and the callers of Acquire
+// hold, and who waits.
+func (s *storm) checkHeld() {
+	for _, k := range s.m.Stats().Keys {
+		if n := s.held(k.Key, false); n != k.Held {
+			s.wrong("limit %v counts %d held, and %d are", k.Key, k.Held, n)
+		}
+		n := 0
+		for _, p := range s.line(k.Key).places {
+			if p.waits() {
+				n++
+			}
+		}
+		if n != k.Waiting {
+			s.wrong("queue %v counts %d, and %d wait", k.Key, k.Waiting, n)
+		}
+	}
+}
