@@ -43,6 +43,7 @@ func (s *storm) check() {
 	s.checkWork()
 	s.checkMail()
 	s.checkLoose()
+	s.checkListed()
 	if err := s.m.CheckBooks(s.leases(), s.reserved); err != nil {
 		s.wrong("books: %v", err)
 	}
@@ -186,7 +187,7 @@ func (s *storm) checkLoose() {
 	}
 	for _, session := range s.client.Sessions() {
 		l := s.byID[session.Task]
-		if session.ID != sameID && session.Running && l.ended != nil && mark(l.seen) == nil {
+		if session.ID != sameID && session.Running && l.ended != nil && mark(l.seen) == nil && !s.isOut(l, subagenttest.OpAbort) {
 			s.wrong("the child of task %s runs on, and the task is %v because of %v", l.id, l.ended.Status, l.ended.Reason)
 		}
 	}

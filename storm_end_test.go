@@ -204,34 +204,40 @@ func (s *storm) close(most time.Duration, call func(*subagent.BackgroundManager)
 	s.checkUnstopped(list)
 }
 
+// checkUnstopped: all that was out before that instant is listed.
 func (s *storm) checkUnstopped(list *subagent.UnstoppedError) {
-	var listed []subagent.UnstoppedCall
 	if list != nil {
-		listed = list.Calls
-	}
-	is := func(u subagent.UnstoppedCall, c call) bool {
-		return u.Op == string(c.op) && (c.life != nil && u.Task == c.life.id || c.session != "" && u.Session == c.session)
+		s.listed = list.Calls
 	}
 	for c := range s.out {
-		if late := c.op == subagenttest.OpRelease && s.bySess[c.session] == nil; late && !lateReleasesListed {
-			continue
-		}
-		if c.entered.Before(s.closed) && !slices.ContainsFunc(listed, func(u subagent.UnstoppedCall) bool { return is(u, *c) }) {
+		late := c.op == subagenttest.OpRelease && s.bySess[c.session] == nil
+		is := func(u subagent.UnstoppedCall) bool { return c.isListed(u) }
+		if c.entered.Before(s.closed) && !slices.ContainsFunc(s.listed, is) && (!late || lateReleasesListed) {
 			s.wrong("a %s of session %q is out since %v, and the shutdown lists only %v", c.op, c.session, c.entered.Sub(s.born), list)
 		}
 	}
-	for _, u := range listed {
-		found := u.Op == "" && u.Err != nil || u.Op == string(subagenttest.OpRelease) // see below
+}
+
+func (c *call) isListed(u subagent.UnstoppedCall) bool {
+	return u.Op == string(c.op) && (c.life != nil && u.Task == c.life.id || c.session != "" && u.Session == c.session)
+}
+
+// checkListed: what is listed was out. A Release that failed is listed like one that
+// is out, and so is a child that was given up.
+func (s *storm) checkListed() {
+	for _, u := range s.listed {
+		found := u.Op == "" && u.Err != nil || u.Op == string(subagenttest.OpRelease)
 		for c := range s.out {
-			found = found || is(u, *c)
+			found = found || c.isListed(u)
 		}
 		for c, at := range s.lastOut {
-			found = found || is(u, c) && at.Equal(s.closed)
+			found = found || c.isListed(u) && !at.Before(s.closed)
 		}
 		if !found {
 			s.wrong("the shutdown lists %+v, and nothing of it is out", u)
 		}
 	}
+	s.listed = nil
 }
 
 // end closes the manager, lets go of every call and checks the rest.

@@ -41,12 +41,12 @@ func (h host) Prompt(ctx context.Context, id subagent.SessionID, p subagent.Prom
 	over := false
 	defer func() { h.s.answered(c, r, err, over) }()
 	h.s.act(ctx, l, "before", false)
-	if ctx.Err() != nil {
+	if ctx.Err() == nil {
+		h.s.cross(ctx, l)
+	}
+	if ctx.Err() != nil && !l.overtaken {
 		over = true
 		return r, context.Cause(ctx)
-	}
-	if strings.HasPrefix(l.name, "fresh") { // so that what was started together is there together
-		time.Sleep(time.Second)
 	}
 	r, err = h.Client.Prompt(ctx, id, p)
 	h.s.act(ctx, l, "after", true)
@@ -64,6 +64,26 @@ func (h host) Release(ctx context.Context, id subagent.SessionID) (err error) {
 	c := h.s.enter(subagenttest.OpRelease, nil, id)
 	defer h.s.leave(c)
 	return h.Client.Release(ctx, id)
+}
+
+// cross is a prompt's way to the host. An Abort may overtake it, and then the turn
+// begins although the call has failed by that. What was started together by fullBatch
+// is there together.
+func (s *storm) cross(ctx context.Context, l *life) {
+	r := s.dice("cross", l.name)
+	switch {
+	case strings.HasPrefix(l.name, "fresh"):
+		time.Sleep(time.Second)
+	case s.calm.Load() || l.plain || r.Float64() >= s.faults:
+	default:
+		select {
+		case <-time.After(s.while(r, time.Second)):
+		case <-ctx.Done():
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			l.overtaken = !s.closing
+		}
+	}
 }
 
 // act has a child do things of its own in the middle of its Prompt.
@@ -130,6 +150,8 @@ func (s *storm) hostScript(c subagenttest.Call) subagenttest.Action {
 	l := s.known(c.Task)
 	r := s.dice(l.name, c.Op, c.N)
 	switch {
+	case c.Op == subagenttest.OpPrompt && l.overtaken:
+		return subagenttest.Action{Orphan: true, Err: errStorm}
 	case s.calm.Load():
 		return subagenttest.Action{Delay: time.Millisecond}
 	case l.plain && l.in.Prompt == "hold" && c.Op == subagenttest.OpPrompt:

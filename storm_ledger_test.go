@@ -22,6 +22,7 @@ type ledger struct {
 	lines  map[subagent.Key]*line
 	hold   []*place // all that hold a lease
 	epochs []epoch
+	fresh  []*place    // that got their lease since the last rest
 	pairs  [][2]*place // one that waits, or waited, and a younger one that started before it
 
 	out     map[*call]bool
@@ -36,6 +37,7 @@ type ledger struct {
 	closing         bool
 	closed          time.Time
 	closeErr        error
+	listed          []subagent.UnstoppedCall // by the shutdown, and not judged yet
 }
 
 func newLedger() ledger {
@@ -50,18 +52,19 @@ func newLedger() ledger {
 // life is what is known about one task.
 type life struct {
 	place
-	name    string // its choices are keyed by it
-	in      subagent.LaunchInput
-	plain   bool // its host does nothing wrong
-	id      subagent.TaskID
-	made    subagent.SessionID // as its Create returned it
-	session subagent.SessionID // as its Prompt got it
-	above   *life              // the nearest ancestor that is a task
-	root    subagent.SessionID
-	depth   int
-	asked   time.Time
-	began   time.Time // Launch returned
-	slow    bool      // Launch may have waited for the host
+	name      string // its choices are keyed by it
+	in        subagent.LaunchInput
+	plain     bool // its host does nothing wrong
+	overtaken bool // its Prompt reaches the host after its Abort
+	id        subagent.TaskID
+	made      subagent.SessionID // as its Create returned it
+	session   subagent.SessionID // as its Prompt got it
+	above     *life              // the nearest ancestor that is a task
+	root      subagent.SessionID
+	depth     int
+	asked     time.Time
+	began     time.Time // Launch returned
+	slow      bool      // Launch may have waited for the host
 
 	creating bool // a Create is out
 	answers  map[subagenttest.Op]outcome

@@ -164,6 +164,7 @@ func (s *storm) took(p *place) {
 	}
 	l := s.line(p.key)
 	l.started = append(l.started, p)
+	s.fresh = append(s.fresh, p)
 	s.compare(l, p)
 }
 
@@ -211,6 +212,32 @@ func (s *storm) checkOrder() {
 		}
 	}
 	s.pairs = s.pairs[:0]
+	s.checkAge()
+}
+
+// checkAge: of the heads of different queues that compete for a limit the oldest goes
+// first. Who still waits had lost to a younger one of another queue if all limits that
+// are not common to them had room, whatever happened in that instant.
+func (s *storm) checkAge() {
+	for _, young := range s.fresh {
+		for k, l := range s.lines {
+			for _, old := range l.places {
+				if k != young.key && old.waits() && old.before(young) && s.wasFirst(old, young) && s.hadRoom(old, young) {
+					s.wrong("%s of %v started before the older %s of %v", young, young.key, old, k)
+				}
+			}
+		}
+	}
+	s.fresh = s.fresh[:0]
+}
+
+// hadRoom reports whether every limit that old falls under and young does not had
+// room in the instant in which young got its lease.
+func (s *storm) hadRoom(old, young *place) bool {
+	return !slices.ContainsFunc(old.shares, func(k subagent.Key) bool {
+		least, _ := s.bounds(k, young.got)
+		return !slices.Contains(young.shares, k) && s.heldAt(k, young.got) >= least
+	})
 }
 
 func (p *place) String() string {

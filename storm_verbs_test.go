@@ -214,7 +214,11 @@ func (s *storm) hush(o subagent.CancelOptions, n int) {
 }
 
 func (s *storm) acquire(r *rand.Rand, _ string) {
-	ctx, cancel := s.ctx(r, 30*time.Second)
+	keep, patience := s.while(r, 10*time.Second), s.while(r, 30*time.Second)
+	if s.ties && r.IntN(2) == 0 {
+		keep, patience = time.Second, time.Second // one gives up when another gives back
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	h := subagent.Holder{Parent: s.someone(r), Agent: []string{"a", "b"}[r.IntN(2)], Model: []string{"", "x/one"}[r.IntN(2)]}
 	s.mu.Lock()
@@ -232,7 +236,7 @@ func (s *storm) acquire(r *rand.Rand, _ string) {
 	p.lease = lease
 	s.took(&p)
 	s.mu.Unlock()
-	time.Sleep(s.while(r, 10*time.Second))
+	time.Sleep(keep)
 	s.gaveBack(&p)
 	lease.Release()
 	lease.Release()
