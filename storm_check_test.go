@@ -88,28 +88,6 @@ func (s *storm) checkTask(l *life, t subagent.Task) {
 	if len(t.Result.Text) > s.cfg.Task.ResultBytes {
 		s.wrong("task %s keeps %d bytes", l.id, len(t.Result.Text))
 	}
-	s.checkPosition(l, t)
-}
-
-func (s *storm) checkPosition(l *life, t subagent.Task) {
-	if t.Status != subagent.Pending {
-		if t.Position != 0 {
-			s.wrong("task %s is %v and has position %d", t.ID, t.Status, t.Position)
-		}
-		return
-	}
-	older, all := 0, 0
-	for _, o := range s.line(l.key).places {
-		if o.waits() {
-			all++
-			if o.before(&l.place) {
-				older++
-			}
-		}
-	}
-	if t.Position <= older || t.Position > all {
-		s.wrong("task %s has position %d of %d, and %d are before it", t.ID, t.Position, all, older)
-	}
 }
 
 // checkTrees: below a task that was stopped or failed nothing is open; and nobody
@@ -133,29 +111,15 @@ func (s *storm) checkTrees(tasks []subagent.Task) {
 	}
 }
 
-// checkSpawn: no root has more live descendants than allowed, and no queue is longer.
+// checkSpawn: no root has more live descendants than allowed.
 func (s *storm) checkSpawn() {
-	live := map[subagent.SessionID]int{}
-	for root, n := range s.reserved {
-		live[root] += n
-	}
-	waiting := map[subagent.Key]int{}
+	roots := map[subagent.SessionID]bool{}
 	for _, l := range s.byID {
-		if l.ended == nil {
-			live[l.root]++
-		}
-		if l.waits() {
-			waiting[l.key]++
-		}
+		roots[l.root] = true
 	}
-	for root, n := range live {
-		if most := s.cfg.Spawn.LivePerRoot; n > most {
-			s.wrong("root %q has %d live descendants, and %d are allowed", root, n, most)
-		}
-	}
-	for k, n := range waiting {
-		if most := s.cfg.Spawn.QueueDepth; most != subagent.Off && n > most {
-			s.wrong("%d tasks wait in %v, and %d may", n, k, most)
+	for root := range roots {
+		if n := s.live(root); n > s.cfg.Spawn.LivePerRoot {
+			s.wrong("root %q has %d live descendants, and %d are allowed", root, n, s.cfg.Spawn.LivePerRoot)
 		}
 	}
 }

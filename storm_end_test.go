@@ -110,7 +110,7 @@ func (s *storm) fullBatch() {
 		s.mu.Lock()
 		at, most := 6, 6 // once; and in all
 		for _, k := range s.newPlaceOf(in).shares {
-			if n := limitOf(s.epochs[len(s.epochs)-1].keys, k); n != subagent.Off {
+			if n := s.limitNow(k); n != subagent.Off {
 				if at = min(at, n); k.Kind != subagent.StartsKey {
 					most = min(most, n)
 				}

@@ -2,7 +2,7 @@ package subagent_test
 
 import (
 	"context"
-	"math/rand/v2"
+	"errors"
 	"runtime"
 	"strings"
 	"time"
@@ -159,10 +159,14 @@ func (s *storm) hostScript(c subagenttest.Call) subagenttest.Action {
 	case l.plain:
 		return subagenttest.Action{}
 	}
-	a := subagenttest.Action{Delay: s.while(r, longest[c.Op])}
+	a := subagenttest.Action{}
 	if r.Float64() < s.faults {
-		faults[c.Op][r.IntN(len(faults[c.Op]))](&a, r)
+		a = faults[c.Op][r.IntN(len(faults[c.Op]))]
 	}
+	if a.Panic == errExit {
+		runtime.Goexit()
+	}
+	a.Delay += s.while(r, longest[c.Op])
 	return a
 }
 
@@ -171,53 +175,29 @@ var longest = map[subagenttest.Op]time.Duration{
 	subagenttest.OpAbort: 3 * time.Second, subagenttest.OpRelease: time.Second,
 }
 
-type action = subagenttest.Action
-
-// faults is the menu: what can go wrong with each call.
-var faults = map[subagenttest.Op][]func(*action, *rand.Rand){
+// faults is the menu: what can go wrong with each call. A delay comes on top of the
+// call's own.
+var faults = map[subagenttest.Op][]subagenttest.Action{
 	subagenttest.OpCreate: {
-		func(a *action, _ *rand.Rand) { a.Err = errStorm },
-		func(a *action, _ *rand.Rand) { a.Hang = true },
-		func(a *action, _ *rand.Rand) { a.Deaf, a.Delay = true, a.Delay+time.Minute },
-		func(a *action, _ *rand.Rand) { a.Deaf, a.Delay = true, a.Delay*3 },
-		func(a *action, _ *rand.Rand) { a.Hang, a.Deaf = true, true },
-		func(a *action, _ *rand.Rand) { a.Err, a.Made = errStorm, true },
-		func(a *action, _ *rand.Rand) { a.Err, a.Lost = errStorm, true },
-		func(a *action, _ *rand.Rand) { a.Panic = errStorm },
-		func(a *action, _ *rand.Rand) { a.NoID = true },
-		func(a *action, _ *rand.Rand) { a.ID = sameID },
-		func(*action, *rand.Rand) { runtime.Goexit() },
+		{Err: errStorm}, {Hang: true}, {Deaf: true}, {Deaf: true, Delay: time.Minute}, {Hang: true, Deaf: true},
+		{Err: errStorm, Made: true}, {Err: errStorm, Lost: true}, {Panic: errStorm}, {Panic: errExit}, {NoID: true}, {ID: sameID},
 	},
 	subagenttest.OpPrompt: {
-		func(a *action, _ *rand.Rand) { a.Err = errStorm },
-		func(a *action, _ *rand.Rand) {
-			a.Err = &subagent.SessionError{Op: "prompt", Class: subagent.ClassQuota, Err: errStorm}
-		},
-		func(a *action, _ *rand.Rand) { a.Hang = true },
-		func(a *action, _ *rand.Rand) { a.Deaf = true },
-		func(a *action, _ *rand.Rand) { a.Deaf, a.Delay = true, a.Delay+time.Minute },
-		func(a *action, _ *rand.Rand) { a.Hang, a.Deaf = true, true },
-		func(a *action, _ *rand.Rand) { a.Panic = "storm" },
-		func(a *action, _ *rand.Rand) { a.Blank = true },
-		func(a *action, _ *rand.Rand) { a.Empty = true },
-		func(a *action, _ *rand.Rand) { a.Err, a.Orphan = errStorm, true },
-		func(a *action, r *rand.Rand) { a.Text = strings.Repeat("long ", 16_000+r.IntN(100)) },
-		func(*action, *rand.Rand) { runtime.Goexit() },
+		{Err: errStorm}, {Err: &subagent.SessionError{Op: "prompt", Class: subagent.ClassQuota, Err: errStorm}},
+		{Hang: true}, {Deaf: true}, {Deaf: true, Delay: time.Minute}, {Hang: true, Deaf: true}, {Panic: "storm"}, {Panic: errExit},
+		{Blank: true}, {Empty: true}, {Err: errStorm, Orphan: true}, {Text: strings.Repeat("long ", 16_000)},
 	},
 	subagenttest.OpAbort: {
-		func(a *action, _ *rand.Rand) { a.Err = errStorm },
-		func(a *action, _ *rand.Rand) { a.Hang = true },
-		func(a *action, _ *rand.Rand) { a.Hang, a.Deaf = true, true },
-		func(a *action, _ *rand.Rand) { a.Panic = "storm" },
-		func(a *action, _ *rand.Rand) { a.Delay += 9 * time.Second },
+		{Err: errStorm}, {Hang: true}, {Hang: true, Deaf: true}, {Panic: "storm"}, {Delay: 9 * time.Second},
 	},
 	subagenttest.OpRelease: {
-		func(a *action, _ *rand.Rand) { a.Err = errStorm },
-		func(a *action, _ *rand.Rand) { a.Hang = true },
-		func(a *action, _ *rand.Rand) { a.Hang, a.Deaf = true, true },
-		func(a *action, _ *rand.Rand) { a.Panic = "storm" },
+		{Err: errStorm}, {Hang: true}, {Hang: true, Deaf: true}, {Panic: "storm"},
 	},
 }
+
+// errExit stands in the menu for the end of the call's goroutine. Abort and Notify are
+// spared that: see TestFoundGoexitInAbort and TestFoundGoexitInNotify.
+var errExit = errors.New("runtime.Goexit")
 
 // parentScript is the misbehaving receiver.
 func (s *storm) parentScript(n subagent.Notification, try int) subagenttest.Reply {

@@ -44,10 +44,21 @@ func (l *line) drop(p *place) {
 	l.places = slices.DeleteFunc(l.places, func(o *place) bool { return o == p })
 }
 
-// epoch is the limits in force from an instant on.
+// epoch is the limits in force from an instant on, as they were set.
 type epoch struct {
 	from time.Time
-	keys subagent.KeyLimits
+	set  map[subagent.Key]int
+}
+
+// settings are the limits of a configuration, by key.
+func settings(k subagent.KeyLimits) map[subagent.Key]int {
+	set := map[subagent.Key]int{{}: k.Default, {Kind: subagent.GlobalKey}: k.Global, {Kind: subagent.ParentKey}: k.PerParent, {Kind: subagent.StartsKey}: k.Starts}
+	for kind, named := range map[subagent.KeyKind]map[string]int{subagent.ModelKey: k.Models, subagent.ProviderKey: k.Providers, subagent.AgentKey: k.Agents} {
+		for name, n := range named {
+			set[subagent.Key{Kind: kind, Name: name}] = n
+		}
+	}
+	return set
 }
 
 func (s *storm) newPlace(parent subagent.SessionID, agent, model string, l *life) place {
@@ -72,26 +83,24 @@ func parentKey(id subagent.SessionID) subagent.Key {
 	return subagent.Key{Kind: subagent.ParentKey, Name: string(id)}
 }
 
-// limitOf is the limit of a key by the rules that KeyLimits states.
-func limitOf(l subagent.KeyLimits, k subagent.Key) int {
-	const off = subagent.Off
-	switch k.Kind {
+// limit is the limit of a key by the rules that KeyLimits states.
+func (e epoch) limit(k subagent.Key) int {
+	of := func(kind subagent.KeyKind, name string) int { return e.set[subagent.Key{Kind: kind, Name: name}] }
+	fallback := subagent.Off
+	switch provider, _, _ := strings.Cut(k.Name, "/"); k.Kind {
 	case subagent.ModelKey:
-		provider, _, _ := strings.Cut(k.Name, "/")
-		return cmp.Or(l.Models[k.Name], l.Providers[provider], l.Default)
+		fallback = cmp.Or(of(subagent.ProviderKey, provider), of(0, ""))
 	case subagent.AgentKey:
-		return cmp.Or(l.Agents[k.Name], l.Default)
+		fallback = of(0, "")
 	case subagent.AgentTotalKey:
-		return cmp.Or(l.Agents[k.Name], off)
-	case subagent.ProviderKey:
-		return cmp.Or(l.Providers[k.Name], off)
-	case subagent.GlobalKey:
-		return cmp.Or(l.Global, off)
+		k.Kind = subagent.AgentKey
 	case subagent.ParentKey:
-		return cmp.Or(l.PerParent, off)
+		k.Name = ""
 	}
-	return cmp.Or(l.Starts, off)
+	return cmp.Or(of(k.Kind, k.Name), fallback)
 }
+
+func (s *storm) limitNow(k subagent.Key) int { return s.epochs[len(s.epochs)-1].limit(k) }
 
 const unlimited = 1 << 30
 
@@ -104,7 +113,7 @@ func (s *storm) bounds(k subagent.Key, at time.Time) (least, most int) {
 		if e.from.After(at) {
 			continue
 		}
-		n := limitOf(e.keys, k)
+		n := e.limit(k)
 		if n == subagent.Off {
 			n = unlimited
 		}
@@ -265,24 +274,23 @@ func (s *storm) wasFirst(p, young *place) bool {
 // checkWork: nobody waits for what is there. Who is the first of a queue may not be
 // known; one of those who may be it lacks room somewhere.
 func (s *storm) checkWork() {
-	now := time.Now()
 	for k, l := range s.lines {
 		l.places = slices.DeleteFunc(l.places, func(p *place) bool { return !p.got.IsZero() || !p.left.IsZero() })
 		waiting := slices.DeleteFunc(slices.Clone(l.places), func(p *place) bool { return !p.waits() })
 		if len(waiting) == 0 || slices.ContainsFunc(waiting, func(p *place) bool { return p.passes >= maxPasses }) {
 			continue
 		}
-		firsts := s.firsts(waiting, now)
-		if len(firsts) > 0 && !slices.ContainsFunc(firsts, func(p *place) bool { return s.lacks(p, now) }) {
+		firsts := s.firsts(waiting)
+		if len(firsts) > 0 && !slices.ContainsFunc(firsts, func(p *place) bool { return s.lacks(p) }) {
 			s.wrong("%s waits in %v, and every limit has room", firsts[0], k)
 		}
 	}
 }
 
 // firsts are those of a queue who may be the next, their parents having room.
-func (s *storm) firsts(waiting []*place, now time.Time) (firsts []*place) {
+func (s *storm) firsts(waiting []*place) (firsts []*place) {
 	competes := slices.DeleteFunc(slices.Clone(waiting), func(p *place) bool {
-		return p.parent != "" && s.full(parentKey(p.parent), now)
+		return p.parent != "" && s.full(parentKey(p.parent))
 	})
 	for _, p := range competes {
 		if !slices.ContainsFunc(competes, func(o *place) bool { return o.before(p) }) {
@@ -292,13 +300,13 @@ func (s *storm) firsts(waiting []*place, now time.Time) (firsts []*place) {
 	return firsts
 }
 
-func (s *storm) lacks(p *place, now time.Time) bool {
-	return slices.ContainsFunc(p.shares, func(k subagent.Key) bool { return s.full(k, now) })
+func (s *storm) lacks(p *place) bool {
+	return slices.ContainsFunc(p.shares, func(k subagent.Key) bool { return s.full(k) })
 }
 
 // full is exact at rest: the last of the limits set is the one in force.
-func (s *storm) full(k subagent.Key, _ time.Time) bool {
-	n := limitOf(s.epochs[len(s.epochs)-1].keys, k)
+func (s *storm) full(k subagent.Key) bool {
+	n := s.limitNow(k)
 	return n != subagent.Off && s.held(k, false) >= n
 }
 
@@ -309,14 +317,17 @@ func (s *storm) checkHeld() {
 		if n := s.held(k.Key, false); n != k.Held {
 			s.wrong("limit %v counts %d held, and %d are", k.Key, k.Held, n)
 		}
-		n := 0
-		for _, p := range s.line(k.Key).places {
-			if p.waits() {
-				n++
-			}
-		}
-		if n != k.Waiting {
+		if n := s.waiting(k.Key); n != k.Waiting {
 			s.wrong("queue %v counts %d, and %d wait", k.Key, k.Waiting, n)
 		}
 	}
+}
+
+func (s *storm) waiting(k subagent.Key) (n int) {
+	for _, p := range s.line(k).places {
+		if p.waits() {
+			n++
+		}
+	}
+	return n
 }

@@ -99,12 +99,7 @@ func (s *storm) checkRefusal(l *life, e *subagent.LimitError, root subagent.Sess
 	case "Config.Spawn.TotalPerRoot":
 		limit, used = spawn.TotalPerRoot, s.total[root]
 	case "Config.Spawn.QueueDepth":
-		limit = spawn.QueueDepth
-		for _, p := range s.line(e.Key).places {
-			if p.waits() {
-				used++
-			}
-		}
+		limit, used = spawn.QueueDepth, s.waiting(e.Key)
 	}
 	least := limit
 	if e.Kind == subagent.ErrDepthLimit {
@@ -296,28 +291,9 @@ func (s *storm) limit(k subagent.Key, n int) {
 	s.setMu.Lock()
 	defer s.setMu.Unlock()
 	s.mu.Lock()
-	l := s.epochs[len(s.epochs)-1].keys
-	switch k.Kind {
-	case subagent.ModelKey:
-		l.Models = with(l.Models, k.Name, n)
-	case subagent.ProviderKey:
-		l.Providers = with(l.Providers, k.Name, n)
-	case subagent.AgentKey:
-		l.Agents = with(l.Agents, k.Name, n)
-	case subagent.GlobalKey:
-		l.Global = n
-	case subagent.ParentKey:
-		l.PerParent = n
-	case subagent.StartsKey:
-		l.Starts = n
-	}
-	s.epochs = append(s.epochs, epoch{time.Now(), l})
+	set := maps.Clone(s.epochs[len(s.epochs)-1].set)
+	set[k] = n
+	s.epochs = append(s.epochs, epoch{time.Now(), set})
 	s.mu.Unlock()
 	s.allowed(s.m.SetLimit(k, n))
-}
-
-func with(m map[string]int, k string, n int) map[string]int {
-	m = maps.Clone(m)
-	m[k] = n
-	return m
 }

@@ -58,7 +58,7 @@ func newStorm(t *testing.T, seed uint64, mode string) *storm {
 	s.parent = subagenttest.NewParent(outsideTB{t})
 	s.parent.Script = s.parentScript
 	s.cfg = s.config()
-	s.epochs = []epoch{{s.born, s.cfg.Keys}}
+	s.epochs = []epoch{{s.born, settings(s.cfg.Keys)}}
 	m, err := subagent.New(host{s.client, s}, s.cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -112,7 +112,7 @@ func (s *storm) config() subagent.Config {
 		c.Mailbox.Render = s.render
 	}
 	if s.rng.IntN(12) == 0 {
-		c.Logger = slog.New(logs{s})
+		c.Logger = slog.New(slog.NewTextHandler(logs{s}, nil))
 	}
 	return c
 }
@@ -126,16 +126,13 @@ func (s *storm) render(n subagent.Notification) string {
 	return fmt.Sprint("told of ", len(n.Notices))
 }
 
-// logs is a log handler that asks the manager that writes to it.
+// logs is where log lines go: it asks the manager that writes them.
 type logs struct{ s *storm }
 
-func (logs) Enabled(context.Context, slog.Level) bool { return true }
-func (l logs) Handle(context.Context, slog.Record) error {
+func (l logs) Write(p []byte) (int, error) {
 	_ = l.s.m.Stats()
-	return nil
+	return len(p), nil
 }
-func (l logs) WithAttrs([]slog.Attr) slog.Handler { return l }
-func (l logs) WithGroup(string) slog.Handler      { return l }
 
 // dice are the choices about one thing, keyed by its name: the same for a seed
 // whatever the order in which things happen.
