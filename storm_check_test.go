@@ -180,6 +180,9 @@ func (s *storm) checkOutcomes() {
 func (s *storm) checkOutcome(l *life, t subagent.Task) {
 	create, prompt := l.answers[subagenttest.OpCreate], l.answers[subagenttest.OpPrompt]
 	wins, fits := 0, true
+	if a := l.answers[subagenttest.OpAbort]; a.good && a.at.Equal(prompt.at) && t.Ended.Equal(a.at) && prompt.said && t.Result.Text == "" {
+		s.wrong("what task %s had said when it was stopped is lost", l.id)
+	}
 	switch code := codeOf(t); code {
 	case "":
 		fits = prompt.good && t.Ended.Equal(prompt.at)
@@ -202,7 +205,7 @@ func (s *storm) checkOutcome(l *life, t subagent.Task) {
 			wins = l.wins
 		}
 	case subagent.ByShutdown:
-		fits = s.closing
+		fits = !s.closing.IsZero()
 	case subagent.ParentGone: // see checkTrees
 	default:
 		fits = false

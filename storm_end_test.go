@@ -179,7 +179,9 @@ func (s *storm) shutDown() {
 // lists the calls that are still out, all of them and no others.
 func (s *storm) close(most time.Duration, call func(*subagent.BackgroundManager) error) {
 	s.mu.Lock()
-	s.closing = true
+	if s.closing.IsZero() {
+		s.closing = time.Now()
+	}
 	s.mu.Unlock()
 	began := time.Now()
 	err := call(s.m)
@@ -209,6 +211,14 @@ func (s *storm) checkUnstopped(list *subagent.UnstoppedError) {
 	if list != nil {
 		s.listed = list.Calls
 	}
+	for session, l := range s.bySess {
+		is := func(u subagent.UnstoppedCall) bool {
+			return u.Op == string(subagenttest.OpRelease) && u.Session == session
+		}
+		if !s.released[session] && !slices.ContainsFunc(s.listed, is) {
+			s.wrong("session %q of task %s was not given up", session, l.id)
+		}
+	}
 	for c := range s.out {
 		late := c.op == subagenttest.OpRelease && s.bySess[c.session] == nil
 		is := func(u subagent.UnstoppedCall) bool { return c.isListed(u) }
@@ -222,11 +232,11 @@ func (c *call) isListed(u subagent.UnstoppedCall) bool {
 	return u.Op == string(c.op) && (c.life != nil && u.Task == c.life.id || c.session != "" && u.Session == c.session)
 }
 
-// checkListed: what is listed was out. A Release that failed is listed like one that
-// is out, and so is a child that was given up.
+// checkListed: what is listed was out, or has failed: a Release, or a child that was
+// given up.
 func (s *storm) checkListed() {
 	for _, u := range s.listed {
-		found := u.Op == "" && u.Err != nil || u.Op == string(subagenttest.OpRelease)
+		found := u.Op == "" && u.Err != nil || u.Op == string(subagenttest.OpRelease) && s.released[u.Session]
 		for c := range s.out {
 			found = found || c.isListed(u)
 		}

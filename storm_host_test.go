@@ -54,9 +54,9 @@ func (h host) Prompt(ctx context.Context, id subagent.SessionID, p subagent.Prom
 	return r, err
 }
 
-func (h host) Abort(ctx context.Context, id subagent.SessionID) error {
+func (h host) Abort(ctx context.Context, id subagent.SessionID) (err error) {
 	c := h.s.enter(subagenttest.OpAbort, nil, id)
-	defer h.s.leave(c)
+	defer func() { h.s.aborted(c, err) }()
 	return h.Client.Abort(ctx, id)
 }
 
@@ -81,7 +81,7 @@ func (s *storm) cross(ctx context.Context, l *life) {
 		case <-ctx.Done():
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			l.overtaken = !s.closing
+			l.overtaken = s.closing.IsZero()
 		}
 	}
 }

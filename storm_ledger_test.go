@@ -34,7 +34,8 @@ type ledger struct {
 
 	reserved, total map[subagent.SessionID]int // places under the spawn limits, by root
 	working         map[string]time.Time       // operations that have not returned
-	closing         bool
+	closing         time.Time
+	released        map[subagent.SessionID]bool // there was a call
 	closed          time.Time
 	closeErr        error
 	listed          []subagent.UnstoppedCall // by the shutdown, and not judged yet
@@ -45,7 +46,7 @@ func newLedger() ledger {
 		lives: map[string]*life{}, byID: map[subagent.TaskID]*life{}, bySess: map[subagent.SessionID]*life{},
 		lines: map[subagent.Key]*line{}, out: map[*call]bool{}, lastOut: map[call]time.Time{},
 		mails: map[subagent.SessionID]*mail{}, told: map[subagent.TaskID]bool{},
-		reserved: map[subagent.SessionID]int{}, total: map[subagent.SessionID]int{}, working: map[string]time.Time{},
+		reserved: map[subagent.SessionID]int{}, total: map[subagent.SessionID]int{}, working: map[string]time.Time{}, released: map[subagent.SessionID]bool{},
 	}
 }
 
@@ -70,6 +71,7 @@ type life struct {
 	answers  map[subagenttest.Op]outcome
 	seen     subagent.Task  // as last seen
 	stops    time.Time      // first seen stopping
+	aborting time.Time      // its first Abort
 	ended    *subagent.Task // as it ended
 	wins     int            // cancels that say they ended it
 	gaveUp   bool           // a Do has cancelled it, or tried
@@ -81,6 +83,7 @@ type life struct {
 type outcome struct {
 	at   time.Time
 	good bool // without error, and with all that it must have
+	said bool // a text, however it came back
 	kind string
 }
 
@@ -204,6 +207,9 @@ func (s *storm) started(req subagent.CreateRequest) *life {
 	if !s.closed.IsZero() {
 		s.wrong("task %s was started after the manager was closed", l.id)
 	}
+	if !s.closing.IsZero() && s.closing.Before(time.Now()) {
+		s.wrong("task %s was started in a shutdown that began at %v", l.id, s.closing.Sub(s.born))
+	}
 	l.creating = true
 	s.took(&l.place)
 	return l
@@ -233,7 +239,7 @@ func (s *storm) created(c *call, id subagent.SessionID, err error, over bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c.life.creating, c.life.made = false, id
-	c.life.answers[c.op] = outcome{time.Now(), over && err == nil && id != "" && id != sameID, kindOfAnswer(err, over, false)}
+	c.life.answers[c.op] = outcome{time.Now(), over && err == nil && id != "" && id != sameID, false, kindOfAnswer(err, over, false)}
 }
 
 func (s *storm) answered(c *call, r subagent.Result, err error, over bool) {
@@ -241,7 +247,20 @@ func (s *storm) answered(c *call, r subagent.Result, err error, over bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	blank := strings.TrimSpace(r.Text) == "" && !r.Empty
-	c.life.answers[c.op] = outcome{time.Now(), over && err == nil && !blank, kindOfAnswer(err, over, blank)}
+	c.life.answers[c.op] = outcome{time.Now(), over && err == nil && !blank, r.Text != "", kindOfAnswer(err, over, blank)}
+}
+
+// aborted takes in how an Abort ended: well only before the grace was over.
+func (s *storm) aborted(c *call, err error) {
+	s.leave(c)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l := c.life; l != nil {
+		if l.aborting.IsZero() {
+			l.aborting = c.entered
+		}
+		l.answers[c.op] = outcome{at: time.Now(), good: err == nil && time.Since(l.aborting) < s.cfg.AbortGrace}
+	}
 }
 
 func kindOfAnswer(err error, over, blank bool) string {
@@ -265,6 +284,7 @@ func (s *storm) enter(op subagenttest.Op, l *life, id subagent.SessionID) *call 
 	}
 	c := &call{op: op, life: l, session: id, entered: time.Now(), stamp: s.tick()}
 	s.out[c] = true
+	s.released[id] = s.released[id] || op == subagenttest.OpRelease
 	return c
 }
 

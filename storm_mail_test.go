@@ -230,7 +230,12 @@ func (s *storm) checkBox(id subagent.SessionID, o subagent.Owed) {
 	}
 	l := s.bySess[id]
 	gone := l != nil && l.ended != nil
-	if b.calls+b.drains > 0 || s.closing {
+	for _, n := range o.Notices {
+		if b.calls == 0 && !b.gone && b.cur == nil && s.arrived(n.Task, id, b.back).Before(s.closed) {
+			s.wrong("%q is owed task %s, and the shutdown did not try to tell it", id, n.Task)
+		}
+	}
+	if b.calls+b.drains > 0 || !s.closing.IsZero() {
 		return
 	}
 	if gone && len(o.Notices) > 0 {
@@ -242,6 +247,10 @@ func (s *storm) checkBox(id subagent.SessionID, o subagent.Owed) {
 	}
 	if p := b.cur; p != nil {
 		parked := !p.sure && p.tries >= s.cfg.Mailbox.Tries
+		for _, n := range o.Notices { // the next one takes up what is parked
+			at := s.arrived(n.Task, id, s.born)
+			parked = parked && (!at.After(p.back) || !now.After(at.Add(s.cfg.Mailbox.GatherMax)))
+		}
 		if due := p.back.Add(s.pause(p.tries)); now.After(due) && !parked {
 			s.wrong("%q waits for a resend of %s since %v, after %d tries", id, p.n.ID, p.back.Sub(s.born), p.tries)
 		}
@@ -314,7 +323,7 @@ func (s *storm) judge(p *post) {
 		}
 		failed = failed || n.Status != subagent.Completed
 		due := s.arrived(n.Task, id, p.since).Add(s.cfg.Mailbox.GatherMax)
-		if !p.drained && !s.closing && p.made.After(due) {
+		if !p.drained && s.closing.IsZero() && p.made.After(due) {
 			s.wrong("%q was to be told of task %s at %v, and was at %v", id, n.Task, due.Sub(s.born), p.made.Sub(s.born))
 		}
 	}

@@ -67,7 +67,7 @@ func (s *storm) refusal(l *life, in subagent.LaunchInput, err error) {
 	var panicked *subagent.PanicError
 	switch {
 	case errors.Is(err, subagent.ErrClosed):
-		if !s.closing {
+		if s.closing.IsZero() {
 			s.wrong("a launch is refused with %v, and nobody closed the manager", err)
 		}
 	case errors.As(err, &limit):
