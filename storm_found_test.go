@@ -119,3 +119,25 @@ func TestFoundNotifyBeginsAfterClose(t *testing.T) {
 		require.Empty(t, box.all(), "Notify was called after Close had returned")
 	})
 }
+
+// A Prompt that reaches its host only after its Abort has, and does not come back when
+// its context ends: the Abort's word is taken, the lease goes back, and nothing marks
+// the task while its turn goes on. (Once the Prompt returns, Abort is called again.)
+func TestFoundTurnBehindItsAbort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, &stub{
+			prompt: func(context.Context, SessionID, Prompt) (Result, error) {
+				time.Sleep(time.Second) // on its way
+				time.Sleep(time.Hour)   // the turn
+				return Result{}, errors.New("the line was cut")
+			},
+			abort: func(context.Context, SessionID) error { return nil }, // nothing runs yet
+		}, Config{})
+		task := launch(t, m, work("root"))
+		synctest.Wait()
+		_, _ = m.Cancel(t.Context(), task.ID, CancelOptions{})
+		pass(time.Minute)
+		require.NotEmpty(t, get(t, m, task.ID).Attempts)
+		require.Error(t, get(t, m, task.ID).Attempts[0].Unstopped, "the Prompt is out, and its turn goes on")
+	})
+}
