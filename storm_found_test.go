@@ -125,10 +125,11 @@ func TestFoundNotifyBeginsAfterClose(t *testing.T) {
 // the task while its turn goes on. (Once the Prompt returns, Abort is called again.)
 func TestFoundTurnBehindItsAbort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		let := make(chan struct{})
+		defer close(let)
 		m := newManager(t, &stub{
 			prompt: func(context.Context, SessionID, Prompt) (Result, error) {
-				time.Sleep(time.Second) // on its way
-				time.Sleep(time.Hour)   // the turn
+				<-let // on its way for a second, say, and then in its turn
 				return Result{}, errors.New("the line was cut")
 			},
 			abort: func(context.Context, SessionID) error { return nil }, // nothing runs yet

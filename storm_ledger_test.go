@@ -152,8 +152,10 @@ func (s *storm) bind(l *life, id subagent.TaskID) {
 	if l.id != "" && l.id != id || s.byID[id] != nil && s.byID[id] != l {
 		s.wrong("task %s of launch %s has been another before", id, l.name)
 	}
-	l.id = id
-	s.byID[id] = l
+	if l.id == "" { // it is read without the lock by those who have found it here
+		l.id = id
+		s.byID[id] = l
+	}
 }
 
 // launched closes what asks has opened.
