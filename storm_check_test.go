@@ -144,7 +144,7 @@ func (s *storm) checkLoose() {
 	for _, l := range s.byID {
 		if mark(l.seen) != nil {
 			unstopped++
-			if l.answers[subagenttest.OpPrompt].good {
+			if l.answers[subagenttest.OpPrompt].good() {
 				s.wrong("task %s is unstopped, %v, and its turn is over", l.id, mark(l.seen))
 			}
 		}
@@ -188,18 +188,18 @@ func (s *storm) checkOutcomes() {
 func (s *storm) checkOutcome(l *life, t subagent.Task) {
 	create, prompt := l.answers[subagenttest.OpCreate], l.answers[subagenttest.OpPrompt]
 	wins, fits := 0, true
-	if a := l.answers[subagenttest.OpAbort]; a.good && a.at.Equal(prompt.at) && t.Ended.Equal(a.at) && prompt.said && t.Result.Text == "" {
+	if a := l.answers[subagenttest.OpAbort]; a.good() && a.at.Before(l.aborting.Add(s.cfg.AbortGrace)) && a.at.Equal(prompt.at) && t.Ended.Equal(a.at) && prompt.said && t.Result.Text == "" {
 		s.wrong("what task %s had said when it was stopped is lost", l.id)
 	}
 	switch code := codeOf(t); code {
 	case "":
-		fits = prompt.good && t.Ended.Equal(prompt.at)
+		fits = prompt.good() && t.Ended.Equal(prompt.at)
 	case subagent.NoOutput:
 		fits = prompt.kind == "blank"
 	case subagent.Panicked:
 		fits = create.kind == "panic" || prompt.kind == "panic"
 	case subagent.SessionFailed:
-		fits = create.kind != "" && !create.good || prompt.kind == "error"
+		fits = create.kind != "" && !create.good() || prompt.kind == "error"
 	case subagent.PromptFailed:
 		fits = prompt.kind == "error"
 	case subagent.StartTimeout:

@@ -77,13 +77,12 @@ func (s *storm) checkTold() {
 	dropped := s.m.Stats().Notices.Dropped
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	gone := slices.ContainsFunc(s.allMail(), func(b *mail) bool { return b.gone })
 	for _, l := range s.byID {
-		if _, arrived := s.parent.At(l.id, 1); l.owed() && !s.told[l.id] && !gone || s.told[l.id] && !arrived {
+		if _, arrived := s.parent.At(l.id, 1); l.owed() && !s.told[l.id] && !s.gone || s.told[l.id] && !arrived {
 			s.wrong("task %s of %q, %v because of %v, was not told to anybody", l.id, l.in.Parent, l.seen.Status, l.seen.Reason)
 		}
 	}
-	if dropped > 0 && !gone {
+	if dropped > 0 && !s.gone {
 		s.wrong("%d notices were dropped, and no parent is gone", dropped)
 	}
 	for id, b := range s.mails {
@@ -91,13 +90,6 @@ func (s *storm) checkTold() {
 			s.wrong("the last batch of %q is not final", id)
 		}
 	}
-}
-
-func (s *storm) allMail() (all []*mail) {
-	for _, b := range s.mails {
-		all = append(all, b)
-	}
-	return all
 }
 
 // fullBatch sees that nothing was lost on the way: of each key as many tasks as its
@@ -108,8 +100,9 @@ func (s *storm) fullBatch() {
 	} {
 		in.Parent, in.Prompt = subagent.SessionID(fmt.Sprint("fresh", i)), "work"
 		s.mu.Lock()
+		p := s.newPlace(in.Parent, in.Agent, in.Model, &life{})
 		at, most := 6, 6 // once; and in all
-		for _, k := range s.newPlaceOf(in).shares {
+		for _, k := range p.shares {
 			if n := s.limitNow(k); n != subagent.Off {
 				if at = min(at, n); k.Kind != subagent.StartsKey {
 					most = min(most, n)
@@ -118,9 +111,7 @@ func (s *storm) fullBatch() {
 		}
 		s.mu.Unlock()
 		for n := range min(most+1, s.cfg.Spawn.LivePerRoot, s.cfg.Spawn.TotalPerRoot&0xff) {
-			name := fmt.Sprint("fresh", i, "-", n)
-			s.launch(name, in)
-			t, err := s.m.Get(s.idOf(name))
+			t, err := s.m.Get(s.launch(fmt.Sprint("fresh", i, "-", n), in).id)
 			waits := err != nil || t.Status == subagent.Pending
 			if waits && n < at || !waits && n >= most && most < 6 {
 				s.wrong("of a full batch of %d of %v, task %d is %v: %v", most, in, n, t.Status, err)
@@ -132,20 +123,6 @@ func (s *storm) fullBatch() {
 			s.wrong("a full batch of %v has not ended", in)
 		}
 	}
-}
-
-func (s *storm) newPlaceOf(in subagent.LaunchInput) *place {
-	p := s.newPlace(in.Parent, in.Agent, in.Model, &life{})
-	return &p
-}
-
-func (s *storm) idOf(name string) subagent.TaskID {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if l := s.lives[name]; l != nil {
-		return l.id
-	}
-	return ""
 }
 
 // shutDown has several calls shut the manager down, while operations go on.

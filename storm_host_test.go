@@ -26,10 +26,12 @@ type host struct {
 }
 
 func (h host) Create(ctx context.Context, req subagent.CreateRequest) (id subagent.SessionID, err error) {
-	l := h.s.started(req)
-	c := h.s.enter(subagenttest.OpCreate, l, "")
-	over := false
-	defer func() { h.s.created(c, id, err, over) }()
+	c, over := h.s.enter(subagenttest.OpCreate, h.s.started(req), ""), false
+	defer func() {
+		o := result(over, err, id == "" || id == sameID)
+		o.made = id
+		h.s.leave(c, o)
+	}()
 	id, err = h.Client.Create(ctx, req)
 	over = true
 	return id, err
@@ -37,32 +39,35 @@ func (h host) Create(ctx context.Context, req subagent.CreateRequest) (id subage
 
 func (h host) Prompt(ctx context.Context, id subagent.SessionID, p subagent.Prompt) (r subagent.Result, err error) {
 	l := h.s.prompted(p.Task, id)
-	c := h.s.enter(subagenttest.OpPrompt, l, id)
-	over := false
-	defer func() { h.s.answered(c, r, err, over) }()
+	c, over := h.s.enter(subagenttest.OpPrompt, l, id), false
+	defer func() {
+		o := result(over, err, strings.TrimSpace(r.Text) == "" && !r.Empty)
+		o.said = r.Text != ""
+		h.s.leave(c, o)
+	}()
 	h.s.act(ctx, l, "before", false)
 	if ctx.Err() == nil {
 		h.s.cross(ctx, l)
 	}
-	if ctx.Err() != nil && !l.overtaken {
-		over = true
-		return r, context.Cause(ctx)
+	if err = context.Cause(ctx); err == nil || l.overtaken {
+		r, err = h.Client.Prompt(ctx, id, p)
+		h.s.act(ctx, l, "after", true)
 	}
-	r, err = h.Client.Prompt(ctx, id, p)
-	h.s.act(ctx, l, "after", true)
 	over = true
 	return r, err
 }
 
 func (h host) Abort(ctx context.Context, id subagent.SessionID) (err error) {
-	c := h.s.enter(subagenttest.OpAbort, nil, id)
-	defer func() { h.s.aborted(c, err) }()
-	return h.Client.Abort(ctx, id)
+	c, over := h.s.enter(subagenttest.OpAbort, nil, id), false
+	defer func() { h.s.leave(c, result(over, err, false)) }()
+	err = h.Client.Abort(ctx, id)
+	over = true
+	return err
 }
 
-func (h host) Release(ctx context.Context, id subagent.SessionID) (err error) {
+func (h host) Release(ctx context.Context, id subagent.SessionID) error {
 	c := h.s.enter(subagenttest.OpRelease, nil, id)
-	defer h.s.leave(c)
+	defer h.s.leave(c, outcome{})
 	return h.Client.Release(ctx, id)
 }
 

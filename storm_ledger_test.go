@@ -30,7 +30,8 @@ type ledger struct {
 	mails   map[subagent.SessionID]*mail
 	posts   []*post // not judged yet
 	told    map[subagent.TaskID]bool
-	hushing int // cancels of many that tell nobody and have not returned
+	gone    bool // some parent is
+	hushing int  // cancels of many that tell nobody and have not returned
 
 	reserved, total map[subagent.SessionID]int // places under the spawn limits, by root
 	working         map[string]time.Time       // operations that have not returned
@@ -79,13 +80,15 @@ type life struct {
 	hushed   bool           // and won
 }
 
-// outcome is how a Create or Prompt came back.
+// outcome is how a call came back.
 type outcome struct {
 	at   time.Time
-	good bool // without error, and with all that it must have
-	said bool // a text, however it came back
-	kind string
+	kind string             // "good", "blank", "error", "panic"
+	made subagent.SessionID // by a Create
+	said bool               // a text, by a Prompt, however it came back
 }
+
+func (o outcome) good() bool { return o.kind == "good" }
 
 // call is one call that is out. As the key of lastOut it has no entry time.
 type call struct {
@@ -93,7 +96,6 @@ type call struct {
 	life    *life
 	session subagent.SessionID
 	entered time.Time
-	stamp   int
 }
 
 func (s *storm) tick() int {
@@ -234,67 +236,49 @@ func (s *storm) prompted(id subagent.TaskID, session subagent.SessionID) *life {
 	return l
 }
 
-// created and answered take in how a call ended; over is false for one that panicked
-// or whose goroutine was ended.
-func (s *storm) created(c *call, id subagent.SessionID, err error, over bool) {
-	s.leave(c)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c.life.creating, c.life.made = false, id
-	c.life.answers[c.op] = outcome{time.Now(), over && err == nil && id != "" && id != sameID, false, kindOfAnswer(err, over, false)}
-}
-
-func (s *storm) answered(c *call, r subagent.Result, err error, over bool) {
-	s.leave(c)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	blank := strings.TrimSpace(r.Text) == "" && !r.Empty
-	c.life.answers[c.op] = outcome{time.Now(), over && err == nil && !blank, r.Text != "", kindOfAnswer(err, over, blank)}
-}
-
-// aborted takes in how an Abort ended: well only before the grace was over.
-func (s *storm) aborted(c *call, err error) {
-	s.leave(c)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if l := c.life; l != nil {
-		if l.aborting.IsZero() {
-			l.aborting = c.entered
-		}
-		l.answers[c.op] = outcome{at: time.Now(), good: err == nil && time.Since(l.aborting) < s.cfg.AbortGrace}
-	}
-}
-
-func kindOfAnswer(err error, over, blank bool) string {
-	switch {
-	case !over:
-		return "panic"
-	case err != nil:
-		return "error"
-	case blank:
-		return "blank"
-	}
-	return "good"
-}
-
-// enter and leave keep account of the calls that are out.
+// enter and leave keep account of the calls that are out, and of how they came back.
 func (s *storm) enter(op subagenttest.Op, l *life, id subagent.SessionID) *call {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if l == nil {
 		l = s.bySess[id]
 	}
-	c := &call{op: op, life: l, session: id, entered: time.Now(), stamp: s.tick()}
+	c := &call{op: op, life: l, session: id, entered: time.Now()}
 	s.out[c] = true
 	s.released[id] = s.released[id] || op == subagenttest.OpRelease
 	return c
 }
 
-func (s *storm) leave(c *call) {
+func (s *storm) leave(c *call, o outcome) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.out, c)
-	s.lastOut[call{op: c.op, life: c.life, session: c.session}] = time.Now()
+	o.at = time.Now()
+	s.lastOut[call{op: c.op, life: c.life, session: c.session}] = o.at
+	l := c.life
+	switch {
+	case l == nil:
+		return
+	case c.op == subagenttest.OpCreate:
+		l.creating, l.made = false, o.made
+	case c.op == subagenttest.OpAbort && l.aborting.IsZero():
+		l.aborting = c.entered
+	}
+	l.answers[c.op] = o
+}
+
+// result makes an outcome of what a call returned; over is false for one that panicked
+// or whose goroutine was ended.
+func result(over bool, err error, blank bool) outcome {
+	switch {
+	case !over:
+		return outcome{kind: "panic"}
+	case err != nil:
+		return outcome{kind: "error"}
+	case blank:
+		return outcome{kind: "blank"}
+	}
+	return outcome{kind: "good"}
 }
 
 // isOut reports whether a call of the kind is out for a task.
@@ -361,8 +345,7 @@ func (s *storm) see(who string, l *life, t subagent.Task) {
 	}
 	if t.Status.Terminal() && !ended {
 		l.ended = &t
-		l.left = t.Ended
-		s.hold = slices.DeleteFunc(s.hold, func(p *place) bool { return p == &l.place })
+		s.gaveBack(&l.place, t.Ended)
 	}
 }
 

@@ -81,7 +81,7 @@ func (s *storm) sent(n subagent.Notification) (c *call, try int) {
 
 // cameBack takes in how a Notify ended.
 func (s *storm) cameBack(c *call, n subagent.Notification, d subagent.Delivery, answered bool) {
-	s.leave(c)
+	s.leave(c, outcome{})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := s.mail(n.Parent)
@@ -92,7 +92,7 @@ func (s *storm) cameBack(c *call, n subagent.Notification, d subagent.Delivery, 
 	case answered && d == subagent.Accepted:
 		s.taken(b, p)
 	case answered && d == subagent.Gone:
-		b.gone, b.cur, b.free = true, nil, time.Now()
+		b.gone, b.cur, b.free, s.gone = true, nil, time.Now(), true
 	default:
 		p.tries++
 		p.back, p.sure = time.Now(), answered && d == subagent.Busy

@@ -3,57 +3,49 @@ package subagent_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/seed-48fd9ae4/subagent"
 )
 
-// operation is one thing that a host does. It may block.
-type operation struct {
-	weight int
-	do     func(s *storm, r *rand.Rand, name string)
-}
+// operations are what a host does, each as often as its number says. They may block.
+var operations = weigh(map[int][]func(s *storm, r *rand.Rand, name string){
+	40: {func(s *storm, r *rand.Rand, name string) { s.launch(name, s.input(r, name, s.someone(r))) }},
+	9:  {(*storm).cancelSome},
+	5:  {(*storm).wait, (*storm).acquire, (*storm).setLimit},
+	4:  {(*storm).look, (*storm).drainSome},
+	3:  {(*storm).reserve, (*storm).doSome},
+	2:  {(*storm).cancelMany},
+})
 
-var operations = []operation{
-	{40, func(s *storm, r *rand.Rand, name string) { s.launch(name, s.input(r, name, s.someone(r))) }},
-	{9, (*storm).cancelSome},
-	{2, (*storm).cancelMany},
-	{5, (*storm).wait},
-	{3, func(s *storm, r *rand.Rand, name string) {
-		ctx, cancel := s.ctx(r, 30*time.Second)
-		defer cancel()
-		s.do(ctx, name, s.input(r, name, s.someone(r)))
-	}},
-	{5, (*storm).acquire},
-	{3, (*storm).reserve},
-	{5, (*storm).setLimit},
-	{4, func(s *storm, r *rand.Rand, _ string) {
-		s.drain(s.someone(r), s.while(r, 5*time.Second), r.IntN(2) == 0)
-	}},
-	{4, (*storm).look},
-}
-
-func pick(r *rand.Rand) operation {
-	total := 0
-	for _, o := range operations {
-		total += o.weight
-	}
-	n := r.IntN(total)
-	for _, o := range operations {
-		if n -= o.weight; n < 0 {
-			return o
+func weigh[F any](list map[int][]F) (all []F) {
+	for _, weight := range slices.Sorted(maps.Keys(list)) {
+		for range weight {
+			all = append(all, list[weight]...)
 		}
 	}
-	panic("unreachable")
+	return all
+}
+
+func (s *storm) doSome(r *rand.Rand, name string) {
+	ctx, cancel := s.ctx(r, 30*time.Second)
+	defer cancel()
+	s.do(ctx, name, s.input(r, name, s.someone(r)))
+}
+
+func (s *storm) drainSome(r *rand.Rand, _ string) {
+	s.drain(s.someone(r), s.while(r, 5*time.Second), r.IntN(2) == 0)
 }
 
 // start has an operation run beside the driver.
 func (s *storm) start(i int) {
 	name := strconv.Itoa(i)
-	r, op := s.dice("op", i), pick(s.rng)
-	s.run(name, func() { op.do(s, r, name) })
+	r, do := s.dice("op", i), operations[s.rng.IntN(len(operations))]
+	s.run(name, func() { do(s, r, name) })
 }
 
 // run keeps account of what has not returned.

@@ -177,6 +177,11 @@ func (s *storm) took(p *place) {
 	s.compare(l, p)
 }
 
+func (s *storm) gaveBack(p *place, at time.Time) {
+	p.left = at
+	s.hold = slices.DeleteFunc(s.hold, func(o *place) bool { return o == p })
+}
+
 // before reports whether one certainly joined the queue before the other.
 func (p *place) before(o *place) bool { return p.queued != 0 && p.queued < o.called }
 

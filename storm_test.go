@@ -9,17 +9,8 @@ import (
 	"time"
 )
 
-// A storm is one seed's random life of a manager. Its parts:
-//
-//	storm_world_test.go   the manager's settings, and what all choices come from
-//	storm_host_test.go    a host and parents that do everything wrong
-//	storm_ops_test.go     what the outside does: one thing at a time, or all at once
-//	storm_verbs_test.go   the single operations, and what their results must say
-//	storm_ledger_test.go  what calls and operations saw, written down as it happens
-//	storm_check_test.go   the books and the tasks against the ledger
-//	storm_queue_test.go   who held what, and who went first
-//	storm_mail_test.go    who was told what
-//	storm_end_test.go     after the faults: everything settles, and closes
+// A storm is one seed's random life of a manager: storm_ops_test.go drives it,
+// storm_ledger_test.go keeps account of it, storm_check_test.go begins what is checked.
 
 var (
 	stormSeeds = flag.Int("storm.seeds", 600, "how many seeds TestStorm runs, over its modes")

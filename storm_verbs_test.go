@@ -42,7 +42,7 @@ func (s *storm) ended(who string, t subagent.Task, err error) {
 	s.sees(who, t)
 }
 
-func (s *storm) launch(name string, in subagent.LaunchInput) {
+func (s *storm) launch(name string, in subagent.LaunchInput) *life {
 	l := s.asks(name, in)
 	t, err := s.m.Launch(context.Background(), l.in)
 	if took := time.Since(l.asked); took > 0 && !l.slow {
@@ -50,6 +50,7 @@ func (s *storm) launch(name string, in subagent.LaunchInput) {
 	}
 	s.refusal(l, l.in, err)
 	s.launched(l, t, err)
+	return l
 }
 
 // refusal sees that a refused launch was refused for a reason that was true.
@@ -232,21 +233,11 @@ func (s *storm) acquire(r *rand.Rand, _ string) {
 	s.took(&p)
 	s.mu.Unlock()
 	time.Sleep(keep)
-	s.gaveBack(&p)
-	lease.Release()
-	lease.Release()
-}
-
-func (s *storm) gaveBack(p *place) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	p.left = time.Now()
-	for i, o := range s.hold {
-		if o == p {
-			s.hold = append(s.hold[:i:i], s.hold[i+1:]...)
-			return
-		}
-	}
+	s.gaveBack(&p, time.Now())
+	s.mu.Unlock()
+	lease.Release()
+	lease.Release()
 }
 
 func (s *storm) reserve(r *rand.Rand, name string) {
