@@ -94,7 +94,7 @@ func (s *storm) cross(ctx context.Context, l *life) {
 // act has a child do things of its own in the middle of its Prompt.
 func (s *storm) act(ctx context.Context, l *life, when string, mayBlock bool) {
 	r := s.dice("act", l.name, when)
-	if s.calm.Load() || l.plain || r.IntN(4) > 0 {
+	if s.calm.Load() || l.plain || r.IntN(5) > 1 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.while(r, 5*time.Second))
@@ -105,7 +105,7 @@ func (s *storm) act(ctx context.Context, l *life, when string, mayBlock bool) {
 		}
 		name := l.name + "." + when[:1] + string(rune('0'+i))
 		switch n := r.IntN(9); {
-		case n < 4:
+		case n < 4 && l.depth < 4:
 			s.launch(name, s.input(r, name, l.session))
 		case n == 4:
 			s.cancel(ctx, r, l) // itself

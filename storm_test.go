@@ -4,6 +4,8 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,20 +38,25 @@ var stormModes = []struct {
 
 // TestStorm drives managers through random lives over hosts and parents that do
 // everything wrong that the fakes know, and checks what must hold whatever
-// happens. A seed that fails is named with the command that runs it again.
+// happens. A seed that fails is named with the command that runs it again; one that
+// crashes the process leaves that command in a file, storm-MODE in os.TempDir.
 func TestStorm(t *testing.T) {
 	for _, mode := range stormModes {
 		t.Run(mode.name, func(t *testing.T) {
 			t.Parallel()
+			crumb := filepath.Join(os.TempDir(), "storm-"+mode.name)
 			first, last := uint64(1), uint64(max(*stormSeeds/len(stormModes), 1))
 			if *stormSeed != 0 {
 				first, last = *stormSeed, *stormSeed
 			}
 			for seed := first; seed <= last; seed++ {
+				again := fmt.Sprintf("go test -run 'TestStorm/%s' -storm.seed=%d -count=20 .", mode.name, seed)
+				_ = os.WriteFile(crumb, []byte(again+"\n"), 0o600)
 				if err := weather(t, seed, mode.name, mode.run); err != nil {
-					t.Fatalf("seed %d: %v\n\nagain: go test -run 'TestStorm/%s' -storm.seed=%d -count=20 .", seed, err, mode.name, seed)
+					t.Fatalf("seed %d: %v\n\nagain: %s", seed, err, again)
 				}
 			}
+			_ = os.Remove(crumb)
 		})
 	}
 }

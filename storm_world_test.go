@@ -90,7 +90,7 @@ func (s *storm) config() subagent.Config {
 			Agents:    map[string]int{"b": s.some(0.5, n(2), 0)},
 		},
 		Spawn: subagent.SpawnLimits{
-			Depth: n(4), LivePerRoot: s.some(0.3, 3+n(4), 64), TotalPerRoot: s.some(0.15, 5+n(9), off), QueueDepth: s.some(0.2, n(4), off),
+			Depth: max(n(4), n(4)), LivePerRoot: s.some(0.3, 3+n(4), 64), TotalPerRoot: s.some(0.15, 5+n(9), off), QueueDepth: s.some(0.2, n(4), off),
 		},
 		Task: subagent.TaskLimits{QueueWait: off, Start: time.Minute, ResultBytes: 64 << 10},
 		Mailbox: subagent.MailboxPolicy{
