@@ -218,6 +218,9 @@ func (s *storm) checkOutcome(l *life, t subagent.Task) {
 	default:
 		fits = false
 	}
+	if l.made != "" && l.made != sameID && l.session == "" && !s.released[l.made] {
+		s.wrong("session %s, made too late for task %s, was not given up", l.made, l.id)
+	}
 	if !fits {
 		s.wrong("task %s is %v because of %v; its Create was %+v, its Prompt %+v", l.id, t.Status, t.Reason, create, prompt)
 	}
