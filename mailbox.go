@@ -213,8 +213,11 @@ func (m *BackgroundManager) Pending(parent SessionID) Owed {
 		return Owed{}
 	}
 	o := Owed{
-		Live: b.remaining(), InFlight: b.state == mailSending || b.state == mailDrained,
-		Parked: b.state == mailParked, Tries: b.tries, LastErr: b.lastErr,
+		InFlight: b.state == mailSending || b.state == mailDrained,
+		Parked:   b.state == mailParked, Tries: b.tries, LastErr: b.lastErr,
+	}
+	if !b.orphaned() { // else another is told
+		o.Live = b.remaining()
 	}
 	if b.batch != nil {
 		o.Notices = b.batch.Notices
@@ -270,8 +273,6 @@ func (m *BackgroundManager) acknowledger(b *mailbox, n *Notification) func(bool)
 			m.told.Drained += len(n.Notices)
 			b.closeBatch()
 		}
-		if m.phase < flushing { // later nothing begins any more
-			m.cameBackLocked(b, m.now())
-		}
+		m.cameBackLocked(b, m.now())
 	}
 }

@@ -135,9 +135,6 @@ func (s *storm) live(root subagent.SessionID) int {
 	return n
 }
 
-// turnsBehindMarked: not yet. See TestFoundTurnBehindItsAbort.
-const turnsBehindMarked = false
-
 // checkLoose: no child runs unseen, and none that is at rest is called unstopped.
 func (s *storm) checkLoose() {
 	unstopped := 0
@@ -155,8 +152,7 @@ func (s *storm) checkLoose() {
 	for _, session := range s.client.Sessions() {
 		l := s.byID[session.Task]
 		again := s.isOut(l, subagenttest.OpAbort) // it is being stopped once more
-		behind := session.Aborts > 0 && s.isOut(l, subagenttest.OpPrompt)
-		if behind && !turnsBehindMarked || again || session.ID == sameID {
+		if again || session.ID == sameID {
 			continue
 		}
 		if session.Running && l.ended != nil && mark(l.seen) == nil {
@@ -188,7 +184,7 @@ func (s *storm) checkOutcomes() {
 func (s *storm) checkOutcome(l *life, t subagent.Task) {
 	create, prompt := l.answers[subagenttest.OpCreate], l.answers[subagenttest.OpPrompt]
 	wins, fits := 0, true
-	if a := l.answers[subagenttest.OpAbort]; a.good() && a.at.Before(l.aborting.Add(s.cfg.AbortGrace)) && a.at.Equal(prompt.at) && t.Ended.Equal(a.at) && prompt.said && t.Result.Text == "" {
+	if a := l.answers[subagenttest.OpAbort]; a.good() && a.at.Before(l.aborting.Add(s.cfg.AbortGrace)) && a.at.Equal(prompt.at) && t.Ended.Equal(a.at) && mark(t) == nil && prompt.said && t.Result.Text == "" {
 		s.wrong("what task %s had said when it was stopped is lost", l.id)
 	}
 	switch code := codeOf(t); code {

@@ -193,15 +193,14 @@ var faults = map[subagenttest.Op][]subagenttest.Action{
 		{Blank: true}, {Empty: true}, {Err: errStorm, Orphan: true}, {Text: strings.Repeat("long ", 16_000)},
 	},
 	subagenttest.OpAbort: {
-		{Err: errStorm}, {Hang: true}, {Hang: true, Deaf: true}, {Panic: "storm"}, {Delay: 9 * time.Second},
+		{Err: errStorm}, {Hang: true}, {Hang: true, Deaf: true}, {Panic: "storm"}, {Panic: errExit}, {Delay: 9 * time.Second},
 	},
 	subagenttest.OpRelease: {
 		{Err: errStorm}, {Hang: true}, {Hang: true, Deaf: true}, {Panic: "storm"},
 	},
 }
 
-// errExit stands in the menu for the end of the call's goroutine. Abort and Notify are
-// spared that: see TestFoundGoexitInAbort and TestFoundGoexitInNotify.
+// errExit stands in the menu for the end of the call's goroutine.
 var errExit = errors.New("runtime.Goexit")
 
 // parentScript is the misbehaving receiver.
@@ -216,12 +215,15 @@ func (s *storm) parentScript(n subagent.Notification, try int) subagenttest.Repl
 	}
 	replies := []subagenttest.Reply{
 		{Err: errStorm}, {Err: errStorm, Lost: true}, {Refuse: true}, {Delivery: subagent.Busy}, {Panic: "storm"},
-		{Hang: true}, {Hang: true, Deaf: true}, {Hang: true, Lost: true}, {Delivery: subagent.Busy}, {Delivery: 17},
+		{Hang: true}, {Hang: true, Deaf: true}, {Hang: true, Lost: true}, {Delivery: subagent.Busy}, {Delivery: 17}, {Panic: errExit},
 	}
 	if s.seed%5 == 0 {
 		replies = append(replies, subagenttest.Reply{Delivery: subagent.Gone})
 	}
 	bad := replies[r.IntN(len(replies))]
+	if bad.Panic == errExit {
+		runtime.Goexit()
+	}
 	bad.Delay = reply.Delay
 	return bad
 }

@@ -148,7 +148,7 @@ func (s *storm) sample(parent subagent.SessionID) {
 	var expect []*life
 	ended := map[*life]bool{}
 	for _, l := range s.lives {
-		if l.in.Parent == parent && l.queued != 0 && l.owing() && !s.told[l.id] {
+		if l.in.Parent == parent && l.above == nil && l.queued != 0 && l.owing() && !s.told[l.id] {
 			expect = append(expect, l)
 			ended[l] = l.ended != nil
 		}
@@ -218,12 +218,12 @@ func (s *storm) checkMail() {
 func (s *storm) checkBox(id subagent.SessionID, o subagent.Owed) {
 	b, now, live := s.mail(id), time.Now(), 0
 	for _, l := range s.byID {
-		if l.in.Parent == id && l.ended == nil {
+		if l.ended == nil && !l.doomed() && s.heir(l, now.Add(1)) == id {
 			live++
 		}
 	}
 	if o.Live != live {
-		s.wrong("%q has %d live children, and Pending says %d", id, live, o.Live)
+		s.wrong("%q waits for %d tasks, and Pending says %d", id, live, o.Live)
 	}
 	if out := b.calls+b.drains > 0; o.InFlight != out {
 		s.wrong("what %q is owed is in flight: %v; calls are out: %v", id, o.InFlight, out)
@@ -231,7 +231,7 @@ func (s *storm) checkBox(id subagent.SessionID, o subagent.Owed) {
 	l := s.bySess[id]
 	gone := l != nil && l.ended != nil
 	for _, n := range o.Notices {
-		if b.calls == 0 && !b.gone && b.cur == nil && s.arrived(n.Task, id, b.back).Before(s.closed) {
+		if b.calls == 0 && !b.gone && b.cur == nil && s.arrived(n.Task, id, b.back).Add(100 * time.Millisecond).Before(s.closed) { // then it is cut off
 			s.wrong("%q is owed task %s, and the shutdown did not try to tell it", id, n.Task)
 		}
 	}
@@ -244,6 +244,9 @@ func (s *storm) checkBox(id subagent.SessionID, o subagent.Owed) {
 	if gone {
 		b.cur = nil // what it was not told its parent will be
 		return
+	}
+	if l != nil && l.seen.Status == subagent.Stopping {
+		return // it is not told while it is being stopped
 	}
 	if p := b.cur; p != nil {
 		parked := !p.sure && p.tries >= s.cfg.Mailbox.Tries
@@ -261,6 +264,22 @@ func (s *storm) checkBox(id subagent.SessionID, o subagent.Owed) {
 			s.wrong("%q was to be told of task %s at %v", id, n.Task, due.Sub(s.born))
 		}
 	}
+}
+
+// heir is the session that is told of a task that ends after an instant: its parent,
+// or where what that was owed went when it ended before.
+func (s *storm) heir(l *life, at time.Time) subagent.SessionID {
+	p := l.in.Parent
+	for above := s.bySess[p]; above != nil && above.ended != nil && above.ended.Ended.Before(at); above = s.bySess[p] {
+		p = above.in.Parent
+	}
+	return p
+}
+
+// doomed reports whether a task is, or was, stopped with an ancestor, whose notice
+// tells of both.
+func (l *life) doomed() bool {
+	return codeOf(l.seen) == subagent.ParentGone
 }
 
 // pause is the longest that a resend waits: its backoff, or the gathering of what a
@@ -301,13 +320,11 @@ func (s *storm) judge(p *post) {
 	id := p.n.Parent
 	least, most := 0, 0
 	for _, l := range s.lives {
-		if l.in.Parent != id {
-			continue
-		}
-		if l.queued != 0 && l.began.Before(p.made) && (l.ended == nil || l.ended.Ended.After(p.made)) {
+		before, after := s.heir(l, p.made) == id, s.heir(l, p.made.Add(1)) == id // of endings in that instant
+		if before && after && !l.doomed() && l.queued != 0 && l.began.Before(p.made) && (l.ended == nil || l.ended.Ended.After(p.made)) {
 			least++
 		}
-		if !l.asked.After(p.made) && (l.ended == nil || !l.ended.Ended.Before(p.made)) {
+		if (before || after) && !l.asked.After(p.made) && (l.ended == nil || !l.ended.Ended.Before(p.made)) {
 			most++
 		}
 	}
