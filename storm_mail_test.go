@@ -231,7 +231,7 @@ func (s *storm) checkBox(id subagent.SessionID, o subagent.Owed) {
 	l := s.bySess[id]
 	gone := l != nil && l.ended != nil
 	for _, n := range o.Notices {
-		if b.calls == 0 && !b.gone && b.cur == nil && s.arrived(n.Task, id, b.back).Add(100 * time.Millisecond).Before(s.closed) { // then it is cut off
+		if b.calls == 0 && !b.gone && b.cur == nil && s.arrived(n.Task, id, b.back).Add(100*time.Millisecond).Before(s.closed) { // then it is cut off
 			s.wrong("%q is owed task %s, and the shutdown did not try to tell it", id, n.Task)
 		}
 	}
