@@ -36,9 +36,9 @@ func (c *checker) that(ok bool, format string, args ...any) {
 }
 
 func (c *checker) hold(l lease, t *ticket) {
-	for _, s := range l {
-		if s != nil {
-			c.held[s]++
+	for share := range leaseShares {
+		if l.has(share) {
+			c.held[c.m.shareLocked(t, share)]++
 		}
 	}
 	c.name(t)
@@ -119,7 +119,7 @@ func (c *checker) task(t *task) {
 	}
 	if t.cur != nil {
 		c.hold(t.cur.lease, &t.ticket)
-		c.that(t.cur.lease[shareKey] != nil, "task %s is %s without a lease", t.id, t.status)
+		c.that(t.cur.lease.has(shareKey), "task %s is %s without a lease", t.id, t.status)
 		c.that(t.cur.place > 0 && m.attempts[t.cur.place-1] == t.cur, "the attempt of task %s is not listed", t.id)
 		c.that(t.status != Stopping || t.cur.deadline.place != 0 || m.phase == over, "task %s is stopping without a deadline", t.id)
 		c.that(t.status != Starting || t.limits.Start == Off || t.cur.deadline.place != 0, "task %s is starting without a deadline", t.id)
