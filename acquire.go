@@ -27,7 +27,7 @@ type Lease struct {
 func (l *Lease) Release() {
 	l.m.mu.Lock()
 	defer l.m.unlock()
-	l.m.releaseLocked(&l.lease) // what was given back is named no more
+	l.m.releaseLocked(l.ticket, &l.lease) // what was given back is named no more
 	l.m.dropSharesLocked(l.ticket)
 }
 

@@ -311,7 +311,7 @@ func TestAcquireCountsUnder(t *testing.T) {
 }
 
 // A holder is named as a task is: by an alias, in quotes, with space around the
-// model. It counts under the same limits.
+// model, or with the model of its agent. It counts under the same limits.
 func TestAcquireResolvesNames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t, &stub{}, Config{Agents: map[string]Agent{"explore": {Aliases: []string{"find"}}, "other": {Model: "m/y"}}, Keys: KeyLimits{Agents: map[string]int{"explore": 2}}})
@@ -321,7 +321,11 @@ func TestAcquireResolvesNames(t *testing.T) {
 		defer alias.Release()
 		spaced := acquire(t, m, Holder{Agent: "other", Model: " m/x "})
 		defer spaced.Release()
-		require.Equal(t, map[Key]int{{AgentKey, "explore"}: 2, {AgentTotalKey, "explore"}: 2, {ModelKey, "m/x"}: 1}, held(m))
+		configured := acquire(t, m, Holder{Agent: "other"})
+		defer configured.Release()
+		require.Equal(t, map[Key]int{
+			{AgentKey, "explore"}: 2, {AgentTotalKey, "explore"}: 2, {ModelKey, "m/x"}: 1, {ModelKey, "m/y"}: 1,
+		}, held(m))
 	})
 }
 

@@ -28,13 +28,13 @@ const (
 type attempt struct {
 	task    *task
 	number  int32
-	place   int32 // in the manager's list, from 1
-	lease   lease
+	place   int32     // in the manager's list, from 1
 	session SessionID // as Create returned it, also when it is not the task's
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 
 	call     callState
+	lease    lease
 	turnOver bool // Prompt said so, or there never was a session: nothing runs
 
 	giveUp   instant // when the grace of a stopped attempt ends
@@ -193,7 +193,7 @@ func (m *BackgroundManager) created(a *attempt, id SessionID, err error) (goOn b
 	why, _ := failure("create", err) // looks into an error of the host: not under mu
 	m.mu.Lock()
 	defer m.unlock()
-	m.freeLocked(&a.lease, shareStarts)
+	m.freeLocked(&a.task.ticket, &a.lease, shareStarts)
 	t, current := a.task, a.current()
 	a.session = id
 	switch {
@@ -378,7 +378,7 @@ func (m *BackgroundManager) endLocked(a *attempt, on trigger, r *Reason) {
 	t := a.task
 	t.cur = nil
 	m.disarmLocked(&a.deadline)
-	m.releaseLocked(&a.lease)
+	m.releaseLocked(&t.ticket, &a.lease)
 	m.dropSharesLocked(&t.ticket)
 	if !m.transition(t, on, r) {
 		panic(fmt.Sprintf("subagent: a task that is %s was ended by %s", t.status, triggerNames[on]))

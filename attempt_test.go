@@ -223,6 +223,19 @@ func TestResultIsBounded(t *testing.T) {
 	})
 }
 
+// A text that is not UTF-8, as the output of a tool may be, is cut at its bound.
+func TestResultOfRawBytesIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		text := strings.Repeat("\x80", 2000)
+		m := newManager(t, &stub{prompt: func(context.Context, SessionID, Prompt) (Result, error) { return Result{Text: text}, nil }},
+			Config{Task: TaskLimits{ResultBytes: 1000}})
+		done, err := m.Do(t.Context(), work("p"))
+		require.NoError(t, err)
+		require.Equal(t, text[:1000], done.Result.Text)
+		require.Equal(t, 2000, done.Result.Size)
+	})
+}
+
 // Scenarios 8 and 9: each field reaches the client in its own place.
 func TestRequestsCarryEveryField(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

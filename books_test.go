@@ -36,9 +36,9 @@ func (c *checker) that(ok bool, format string, args ...any) {
 }
 
 func (c *checker) hold(l lease, t *ticket) {
-	for _, s := range l {
-		if s != nil {
-			c.held[s]++
+	for share := range leaseShares {
+		if l.has(share) {
+			c.held[c.m.shareLocked(t, share)]++
 		}
 	}
 	c.name(t)
@@ -66,14 +66,17 @@ func (c *checker) tasks(reserved map[SessionID]int) {
 	m := c.m
 	var count [numStatuses]int
 	live := map[*root]int{}
-	children, inherited := map[*mailbox]int{}, map[*mailbox]int{}
+	children, doomed, inherited := map[*mailbox]int{}, map[*mailbox]int{}, map[*mailbox]int{}
 	for i, t := range m.tasks {
 		count[t.status]++
 		c.that(int(t.number) == i && m.byID[t.id] == t, "task %s is not where it belongs", t.id)
 		if !t.status.Terminal() {
 			live[t.root]++
 			children[t.owner]++
-			if heir := t.owner.heirLocked(); heir != t.owner {
+			switch heir := t.owner.heirLocked(); {
+			case t.reason.is(ParentGone):
+				doomed[t.owner]++
+			case heir != t.owner:
 				inherited[heir]++
 			}
 		}
@@ -82,6 +85,7 @@ func (c *checker) tasks(reserved map[SessionID]int) {
 	m.count[none] = 0
 	c.that(count == m.count, "statuses are counted as %v and are %v", m.count, count)
 	for id, b := range m.mailboxes {
+		c.that(b.doomed == doomed[b], "mailbox %q counts %d that are stopped with an ancestor, and there are %d", id, b.doomed, doomed[b])
 		c.that(b.inherited == inherited[b], "mailbox %q counts %d that ended children left, and there are %d", id, b.inherited, inherited[b])
 	}
 	total := 0
@@ -115,7 +119,7 @@ func (c *checker) task(t *task) {
 	}
 	if t.cur != nil {
 		c.hold(t.cur.lease, &t.ticket)
-		c.that(t.cur.lease[shareKey] != nil, "task %s is %s without a lease", t.id, t.status)
+		c.that(t.cur.lease.has(shareKey), "task %s is %s without a lease", t.id, t.status)
 		c.that(t.cur.place > 0 && m.attempts[t.cur.place-1] == t.cur, "the attempt of task %s is not listed", t.id)
 		c.that(t.status != Stopping || t.cur.deadline.place != 0 || m.phase == over, "task %s is stopping without a deadline", t.id)
 		c.that(t.status != Starting || t.limits.Start == Off || t.cur.deadline.place != 0, "task %s is starting without a deadline", t.id)

@@ -16,9 +16,10 @@ import (
 
 // stub is a client whose calls are functions; nil ones succeed at once.
 type stub struct {
-	create func(context.Context, CreateRequest) (SessionID, error)
-	prompt func(context.Context, SessionID, Prompt) (Result, error)
-	abort  func(context.Context, SessionID) error
+	create  func(context.Context, CreateRequest) (SessionID, error)
+	prompt  func(context.Context, SessionID, Prompt) (Result, error)
+	abort   func(context.Context, SessionID) error
+	release func(context.Context, SessionID) error
 
 	n                        atomic.Int64
 	creates, prompts, aborts atomic.Int64
@@ -51,8 +52,11 @@ func (s *stub) Abort(ctx context.Context, id SessionID) error {
 	return nil
 }
 
-func (s *stub) Release(_ context.Context, id SessionID) error {
+func (s *stub) Release(ctx context.Context, id SessionID) error {
 	s.released.Store(id, true)
+	if s.release != nil {
+		return s.release(ctx, id)
+	}
 	return nil
 }
 
@@ -313,12 +317,15 @@ func TestCancelOptions(t *testing.T) {
 		pending := launch(t, m, work("p"))
 		synctest.Wait()
 
-		_, err := m.Cancel(t.Context(), running.ID, CancelOptions{Cause: Stalled})
-		var input *InputError
-		require.ErrorAs(t, err, &input)
-		require.Equal(t, "CancelOptions.Cause", input.Field)
+		for _, cause := range []ReasonCode{Stalled, ParentGone, "none"} { // an ancestor's notice tells of ParentGone, and there is none
+			_, err := m.Cancel(t.Context(), running.ID, CancelOptions{Cause: cause})
+			var input *InputError
+			require.ErrorAs(t, err, &input)
+			require.Equal(t, "CancelOptions.Cause", input.Field)
+			require.Equal(t, Running, get(t, m, running.ID).Status)
+		}
 
-		_, err = m.Cancel(t.Context(), "bg_none", CancelOptions{})
+		_, err := m.Cancel(t.Context(), "bg_none", CancelOptions{})
 		require.ErrorIs(t, err, ErrNotFound)
 
 		still, err := m.Cancel(t.Context(), running.ID, CancelOptions{OnlyPending: true})

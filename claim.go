@@ -22,7 +22,7 @@ func (m *BackgroundManager) lateLocked(t *ticket) {
 	}
 	if t.late == maxPasses && m.claimant == nil {
 		m.claimant = t
-		for s := range m.sharesOf(t) {
+		for _, s := range m.sharesLocked(t) {
 			s.claim = t
 		}
 	}
@@ -34,20 +34,18 @@ func (m *BackgroundManager) unclaimLocked(t *ticket) {
 		return
 	}
 	m.claimant = nil
-	for s := range m.sharesOf(t) {
+	for _, s := range m.sharesLocked(t) {
 		s.claim = nil
 		m.roomLocked(s)
 	}
 }
 
-// sharesOf goes through the semaphores in which a ticket's lease takes a place.
-func (m *BackgroundManager) sharesOf(t *ticket) func(yield func(*semaphore) bool) {
-	l := m.wholeLease(t)
-	return func(yield func(*semaphore) bool) {
-		for _, s := range l {
-			if s != nil && !yield(s) {
-				return
-			}
+// sharesLocked are the semaphores in which a ticket's lease takes a place.
+func (m *BackgroundManager) sharesLocked(t *ticket) (shares []*semaphore) {
+	for share := range leaseShares {
+		if s := m.shareLocked(t, share); s != nil {
+			shares = append(shares, s)
 		}
 	}
+	return shares
 }

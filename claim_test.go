@@ -37,21 +37,32 @@ func TestClaim(t *testing.T) {
 					ask("a", "r/x")
 				}
 				waiting := func() bool { return get(t, m, oldest.ID).Status == Pending }
-				for m.claimant == nil && waiting() {
+				claimant := func() *ticket {
+					m.mu.Lock()
+					defer m.mu.Unlock()
+					return m.claimant
+				}
+				completed := func() int { return m.Stats().Tasks[Completed] }
+				for claimant() == nil && waiting() {
 					pass(100 * time.Millisecond)
 				}
-				require.Equal(t, m.byID[oldest.ID], m.claimant.taker)
-				require.EqualValues(t, maxPasses, m.claimant.late)
-				before := m.count[Completed]
+				c := claimant()
+				require.NotNil(t, c)
+				require.Equal(t, oldest.ID, c.taker.(*task).id)
+				m.mu.Lock()
+				late := c.late
+				m.mu.Unlock()
+				require.EqualValues(t, maxPasses, late)
+				before := completed()
 				if cancelled {
 					_, err := m.Cancel(t.Context(), oldest.ID, CancelOptions{})
 					require.NoError(t, err)
 				} else {
 					pass(2 * time.Second)
 					require.False(t, waiting())
-					require.LessOrEqual(t, m.count[Completed]-before, 4, "those that ran meanwhile had begun before")
+					require.LessOrEqual(t, completed()-before, 4, "those that ran meanwhile had begun before")
 				}
-				require.Nil(t, m.claimant)
+				require.Nil(t, claimant())
 				pass(200 * time.Second)
 				require.Zero(t, m.Stats().Tasks[Pending], "nobody is kept out any more")
 			})

@@ -134,47 +134,58 @@ type semaphore struct {
 
 func (s *semaphore) full() bool { return s.limit != Off && s.held >= s.limit }
 
-// lease is permission to run: a place in every semaphore that applies, taken
-// whole under mu and given back once, place by place or all together.
-type lease [leaseShares]*semaphore
+// lease is permission to run: a place in every semaphore that applies to a ticket,
+// taken whole under mu and given back once, place by place or all together. It has a
+// bit for each share that is held.
+type lease uint8
+
+func (l lease) has(share int) bool { return l&(1<<share) != 0 }
+
+// shareLocked is the semaphore that a share of a ticket's lease is a place in; nil if
+// none applies.
+func (m *BackgroundManager) shareLocked(t *ticket, share int) *semaphore {
+	switch share {
+	case shareGlobal:
+		return m.global
+	case shareStarts:
+		if _, creates := t.taker.(*task); creates {
+			return m.starts
+		}
+		return nil
+	default:
+		return t.sems[share]
+	}
+}
 
 // takeLocked takes the lease of a ticket, all or nothing; full is the first
 // semaphore without room.
 func (m *BackgroundManager) takeLocked(t *ticket) (l lease, full *semaphore) {
-	l = m.wholeLease(t)
-	for _, s := range l {
-		if s != nil && s.fullFor(t) {
-			return lease{}, s
+	for share := range leaseShares {
+		if s := m.shareLocked(t, share); s != nil {
+			if s.fullFor(t) {
+				return 0, s
+			}
+			l |= 1 << share
 		}
 	}
-	for _, s := range l {
-		if s != nil {
-			s.held++
+	for share := range leaseShares {
+		if l.has(share) {
+			m.shareLocked(t, share).held++
 		}
 	}
-	if parent := l[shareParent]; parent != nil {
+	if parent := t.sems[shareParent]; parent != nil {
 		m.settleLanesLocked(parent)
 	}
 	return l, nil
 }
 
-// wholeLease is what a ticket's lease takes.
-func (m *BackgroundManager) wholeLease(t *ticket) (l lease) {
-	copy(l[:], t.sems[:])
-	l[shareGlobal] = m.global
-	if _, creates := t.taker.(*task); creates {
-		l[shareStarts] = m.starts
-	}
-	return l
-}
-
-// freeLocked gives one share of a lease back, if it is still held.
-func (m *BackgroundManager) freeLocked(l *lease, share int) {
-	s := l[share]
-	if s == nil {
+// freeLocked gives one share of a ticket's lease back, if it is still held.
+func (m *BackgroundManager) freeLocked(t *ticket, l *lease, share int) {
+	if !l.has(share) {
 		return
 	}
-	l[share] = nil
+	*l &^= 1 << share
+	s := m.shareLocked(t, share)
 	if s.held--; s.held < 0 {
 		panic("subagent: lease released twice: " + s.key.String())
 	}
@@ -182,9 +193,9 @@ func (m *BackgroundManager) freeLocked(l *lease, share int) {
 }
 
 // releaseLocked gives a whole lease back.
-func (m *BackgroundManager) releaseLocked(l *lease) {
-	for share := range l {
-		m.freeLocked(l, share)
+func (m *BackgroundManager) releaseLocked(t *ticket, l *lease) {
+	for share := range leaseShares {
+		m.freeLocked(t, l, share)
 	}
 }
 
@@ -329,66 +340,4 @@ func (m *BackgroundManager) unqueueLocked(t *ticket) {
 	q.remove(t)
 	m.unclaimLocked(t)
 	m.freshenLocked(q)
-}
-
-// nameSharesLocked resolves, once, the semaphores that work falls under.
-func (m *BackgroundManager) nameSharesLocked(t *ticket, parent SessionID, agent, model string) {
-	if parent != "" {
-		t.sems[shareParent] = m.semaphoreLocked(Key{ParentKey, string(parent)})
-	}
-	t.sems[shareKey] = m.semaphoreLocked(keyOf(agent, model))
-	t.sems[shareAgent] = m.semaphoreLocked(Key{AgentTotalKey, agent})
-	if provider := providerOf(model); provider != "" {
-		t.sems[shareProvider] = m.semaphoreLocked(Key{ProviderKey, provider})
-	}
-}
-
-// dropSharesLocked is the other end of nameSharesLocked: the ticket will take
-// nothing any more.
-func (m *BackgroundManager) dropSharesLocked(t *ticket) {
-	for _, s := range t.sems {
-		if s == nil {
-			continue
-		}
-		if s.refs--; s.refs == 0 {
-			delete(m.sems[s.key.Kind], s.key.Name)
-		}
-	}
-	t.sems = [numShares]*semaphore{}
-}
-
-func (m *BackgroundManager) semaphoreLocked(k Key) *semaphore {
-	s := m.sems[k.Kind][k.Name]
-	if s == nil {
-		s = &semaphore{key: k, limit: m.cfg.Keys.limitOf(k)}
-		if k.Kind == ModelKey || k.Kind == AgentKey {
-			s.queue = newQueue(m.cfg.Keys.PerParent != Off)
-		}
-		m.sems.add(s)
-	}
-	s.refs++
-	return s
-}
-
-// semaphores are those in the books, by kind and name.
-type semaphores [numKinds]map[string]*semaphore
-
-func (all *semaphores) add(s *semaphore) *semaphore {
-	named := &all[s.key.Kind]
-	if *named == nil {
-		*named = map[string]*semaphore{}
-	}
-	(*named)[s.key.Name] = s
-	return s
-}
-
-// each goes through all of them, in no order.
-func (all *semaphores) each(yield func(*semaphore) bool) {
-	for _, named := range all {
-		for _, s := range named {
-			if !yield(s) {
-				return
-			}
-		}
-	}
 }

@@ -115,6 +115,29 @@ func asks(parent SessionID, model, prompt string) LaunchInput {
 	return LaunchInput{Parent: parent, Agent: "worker", Model: model, Prompt: prompt}
 }
 
+// answering is an inbox that answers by the number of the call, from 1.
+type answering struct {
+	inbox
+	answer func(n Notification, call int) (Delivery, error)
+}
+
+func (b *answering) Notify(ctx context.Context, n Notification) (Delivery, error) {
+	_, _ = b.inbox.Notify(ctx, n)
+	return b.answer(n, len(b.all()))
+}
+
+// toldTo is what notifications told a parent of, in order.
+func toldTo(parent SessionID, list []Notification) (ids []TaskID) {
+	for _, n := range list {
+		for _, notice := range n.Notices {
+			if n.Parent == parent {
+				ids = append(ids, notice.Task)
+			}
+		}
+	}
+	return ids
+}
+
 // inventory is all that the books hold, in numbers: equal ones show that nothing was
 // written down in between.
 func inventory(m *BackgroundManager) map[string]int {

@@ -35,29 +35,34 @@
 //  3. Within a key the first to wait is the first to start; the head of a queue is
 //     passed by at most 64 times, while its parent is at its own cap. Between keys
 //     that share limits the oldest goes first, and is not starved by younger ones
-//     that need fewer of them. (TestFirstInFirstOut, TestHeadIsPassedSoOften)
+//     that need fewer of them. (TestFirstInFirstOut, TestHeadIsPassedSoOften, TestClaim)
 //  4. A lease is held until the child is known to be at rest, or Config.AbortGrace
 //     has passed; then the child is marked and listed as unstopped until it is.
-//     (TestLeaseIsHeldUntilAtRest, TestCancelWhenAbortFails)
+//     (TestLeaseIsHeldUntilAtRest, TestCancelWhenAbortFails,
+//     TestOvertakenPromptIsListed, TestLeftRunningEndsWithAnError)
 //  5. No child runs unseen: what is created late is stopped and released.
 //     (TestCreateHangs, TestL07CloseDuringCreate)
 //  6. A stopped task takes its descendants with it, and nothing is launched below
 //     it any more. (TestCascade, TestLaunchDuringCascade)
 //  7. A finished run is owed to its parent from the instant of its ending until it
 //     is accepted, drained, or dropped and counted. (TestPendingHasNoGap,
-//     TestL10NoticeSurvivesFailedSends, TestParking)
+//     TestL10NoticeSurvivesFailedSends, TestParking, TestNoticesOfAGoneChildGoUp,
+//     TestNobodyIsLeftToTell)
 //  8. A receiver that keeps track of (task, run) sees each run exactly once: a
 //     batch is frozen when it is first sent. (TestL10NoticeSurvivesFailedSends)
 //  9. A notification is final exactly when nothing is left that its parent will be
 //     told of, and after something was told a final one comes. If every ending was
 //     silent (NoNotice, Do, ByParent, CancelOptions.Silent) none does: Pending(p).Live
 //     is the test that always holds.
-//     (TestThreeSiblings, TestSilentCancelClosesBatch, TestLaunchWhileTheLastEnds)
+//     (TestThreeSiblings, TestSilentCancelClosesBatch, TestLaunchWhileTheLastEnds,
+//     TestInheritedTasksKeepTheBatchOpen)
 //  10. A panic in the host's code, or runtime.Goexit, fails one task or one delivery
 //     and nothing else.
-//     (TestFailuresOfTheClient, TestLogging, TestOwnRender)
+//     (TestFailuresOfTheClient, TestLogging, TestOwnRender, TestErrorsOfTheHost,
+//     TestGoexitInTheHost, TestHostileReceiver, TestGoexitInRender)
 //  11. Shutdown and Close are bounded and leave no goroutine but calls of the host
-//     that never return, which they list. (TestCloseIsBounded)
+//     that never return, which they list. (TestCloseIsBounded,
+//     TestLogThatBlocksHoldsUpNothing, TestFailedReleaseIsListed)
 //  12. A refused call changes nothing, and names the field or limit, its value and
 //     the rule. (TestLaunchRefused)
 //

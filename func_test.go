@@ -108,3 +108,69 @@ func TestFuncPanic(t *testing.T) {
 		require.NotEmpty(t, p.Stack)
 	})
 }
+
+// A turn whose context has ended does not begin: it is aborted, and the loop is not
+// called.
+func TestFuncBeginsNoStoppedTurn(t *testing.T) {
+	turns := 0
+	c := Func(func(context.Context, Turn) (Result, error) { turns++; return Result{Text: "ok"}, nil })
+	id, err := c.Create(t.Context(), CreateRequest{})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = c.Prompt(ctx, id, Prompt{})
+	var said *SessionError
+	require.ErrorAs(t, err, &said)
+	require.Equal(t, ClassAborted, said.Class)
+	require.ErrorIs(t, err, context.Canceled)
+	require.Zero(t, turns)
+	_, err = c.Prompt(t.Context(), id, Prompt{})
+	require.NoError(t, err)
+	require.Equal(t, 1, turns)
+}
+
+// Abort answers for a turn that runs on in a session that was released; the session
+// is forgotten with the turn's end.
+func TestFuncAbortAfterRelease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		let := make(chan struct{})
+		c := Func(func(context.Context, Turn) (Result, error) { <-let; return Result{Text: "ok"}, nil })
+		id, err := c.Create(t.Context(), CreateRequest{})
+		require.NoError(t, err)
+		go func() { _, _ = c.Prompt(context.Background(), id, Prompt{}) }()
+		synctest.Wait()
+		require.NoError(t, c.(Releaser).Release(t.Context(), id))
+		require.ErrorIs(t, c.(Steerer).Steer(t.Context(), id, "x"), errNoSession)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.ErrorIs(t, c.Abort(ctx, id), context.DeadlineExceeded)
+		close(let)
+		require.NoError(t, c.Abort(t.Context(), id))
+		synctest.Wait()
+		require.Empty(t, c.(*funcClient).sessions)
+	})
+}
+
+// A message that the turn did not look at any more is for the session's next one.
+func TestFuncSteerOutlivesTheTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var seen []string
+		c := Func(func(_ context.Context, turn Turn) (Result, error) {
+			for len(turn.Steered) > 0 {
+				seen = append(seen, turn.Text+": "+<-turn.Steered)
+			}
+			time.Sleep(time.Second) // the last step
+			return Result{Text: "ok"}, nil
+		})
+		id, err := c.Create(t.Context(), CreateRequest{})
+		require.NoError(t, err)
+		go func() { _, _ = c.Prompt(context.Background(), id, Prompt{Text: "one"}) }()
+		synctest.Wait()
+		require.NoError(t, c.(Steerer).Steer(t.Context(), id, "stop that"))
+		pass(2 * time.Second)
+		require.Empty(t, seen)
+		_, err = c.Prompt(t.Context(), id, Prompt{Text: "two"})
+		require.NoError(t, err)
+		require.Equal(t, []string{"two: stop that"}, seen)
+	})
+}

@@ -254,19 +254,25 @@ func (m *BackgroundManager) checkLocked(t *task, o origin) error {
 // launchLocked enters a planned task into the books: check and reserve are one
 // critical section.
 func (m *BackgroundManager) launchLocked(t *task, o origin) error {
-	if now, ok := m.knownLocked(o.Parent); ok {
-		o = now // the parent may have become known meanwhile, say as a task
+	owner := m.mailboxes[o.Parent]
+	if owner != nil {
+		o = owner.origin
+	} else if now, ok := m.knownLocked(o.Parent); ok {
+		o = now // it may have become known meanwhile, say as a task
 	}
 	if err := m.checkLocked(t, o); err != nil {
 		return err
 	}
+	if owner == nil {
+		owner = m.mailboxLocked(o)
+	}
 	t.depth = int16(o.Depth)
 	t.number, t.queued = int32(len(m.tasks)), m.now()
-	t.owner, t.root = m.mailboxLocked(o), m.spawnLocked(o)
+	t.owner, t.root = owner, m.spawnLocked(o)
 	m.tasks = append(m.tasks, t)
 	m.byID[t.id] = t
 	t.owner.children = append(t.owner.children, t)
-	m.countLiveLocked(t.owner, 1)
+	t.owner.addLiveLocked()
 	m.adoptChildLocked(t, o)
 	m.live++
 	m.count[Pending]++

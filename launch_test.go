@@ -281,6 +281,17 @@ func TestLaunchContextEndsInAdmit(t *testing.T) {
 	})
 }
 
+// A launch whose Admit goes on while the manager is closed is refused.
+func TestCloseWithinAdmit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var m *BackgroundManager
+		m = newManager(t, &stub{}, Config{Admit: func(context.Context, LaunchInput, Lineage) error { return m.Close() }})
+		_, err := m.Launch(t.Context(), work("p"))
+		require.ErrorIs(t, err, ErrClosed)
+		require.Empty(t, m.List(Filter{}))
+	})
+}
+
 // Scenario 66: each layer may switch off what an earlier one switched on, and
 // none can switch on again what any has switched off.
 func TestMergeTools(t *testing.T) {

@@ -218,8 +218,10 @@ func TestReserveRefused(t *testing.T) {
 		require.ErrorIs(t, err, ErrDepthLimit)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		_, err = m.Reserve(ctx, "q")
-		require.ErrorIs(t, err, context.Canceled)
+		for _, parent := range []SessionID{"p", "q"} { // one that is known, and one that is not
+			_, err = m.Reserve(ctx, parent)
+			require.ErrorIs(t, err, context.Canceled)
+		}
 		_, err = m.Cancel(t.Context(), task.ID, CancelOptions{})
 		require.NoError(t, err)
 		_, err = m.Reserve(t.Context(), task.Session)

@@ -168,3 +168,20 @@ func TestLineageUnknown(t *testing.T) {
 		require.Empty(t, m.List(Filter{}))
 	})
 }
+
+// A session of the host that stands between a task and its root is above the task:
+// Filter.Under finds it there.
+func TestUnderASessionOfTheHost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, kinOf(map[SessionID]SessionID{"d": "b", "c": "b", "b": "a", "a": ""}), Config{})
+		task := launch(t, m, work("c"))
+		require.Equal(t, SessionID("a"), task.Root)
+		for _, above := range []SessionID{"a", "b", "c"} {
+			require.Len(t, m.List(Filter{Under: above}), 1, "under %q", above)
+		}
+		require.Empty(t, m.List(Filter{Under: "d"}))
+		ended, err := m.CancelAll(t.Context(), Filter{Under: "b"}, CancelOptions{})
+		require.NoError(t, err)
+		require.Len(t, ended, 1)
+	})
+}

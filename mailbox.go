@@ -23,9 +23,10 @@ type mailbox struct {
 	origin   origin  // of the session's children
 	children []*task // launched by the session, in order
 	adopted  []*task // launched by sessions below it that are not tasks
-	live     int     // children that have not ended
-	// inherited counts live tasks below children that have ended: they will be
-	// told of here too.
+	live     int     // children that have not ended …
+	doomed   int     // … and of these, the ones that are being stopped with an ancestor
+	// inherited counts live tasks below children that have ended, but for doomed
+	// ones: they will be told of here too.
 	inherited int
 
 	state    mailState
@@ -69,9 +70,14 @@ func (m *BackgroundManager) adoptChildLocked(t *task, o origin) {
 // oweLocked puts down, in the instant of a run's ending, that its parent has one
 // live child less and what it is owed for it.
 func (m *BackgroundManager) oweLocked(t *task) {
-	m.countLiveLocked(t.owner, -1)
 	b := t.owner.heirLocked()
-	// Descendants that end with their ancestor are told by its notice.
+	t.owner.live--
+	switch {
+	case t.reason.is(ParentGone):
+		t.owner.doomed-- // it is told by its ancestor's notice
+	case b != t.owner:
+		b.inherited--
+	}
 	if !t.silent && !t.reason.is(ParentGone) {
 		m.bringLocked(b, t)
 	}
@@ -96,14 +102,25 @@ func (b *mailbox) orphaned() bool {
 }
 
 // remaining is how many runs it will still be told of, or be silent about.
-func (b *mailbox) remaining() int { return b.live + b.inherited }
+func (b *mailbox) remaining() int { return b.live - b.doomed + b.inherited }
 
-// countLiveLocked counts a live child of a mailbox, and where it will be told of.
-func (m *BackgroundManager) countLiveLocked(b *mailbox, n int) {
-	b.live += n
+// addLiveLocked counts a new child of a mailbox, and where it will be told of.
+func (b *mailbox) addLiveLocked() {
+	b.live++
 	if heir := b.heirLocked(); heir != b {
-		heir.inherited += n
+		heir.inherited++
 	}
+}
+
+// doomLocked takes in that a task is stopped with its ancestor, whose notice will
+// tell of both.
+func (m *BackgroundManager) doomLocked(t *task) {
+	t.owner.doomed++
+	heir := t.owner.heirLocked()
+	if heir != t.owner {
+		heir.inherited--
+	}
+	m.postLocked(heir, m.now()) // it may have been the last
 }
 
 // inheritLocked hands on what a task that has just ended would have been told of.
@@ -205,8 +222,11 @@ func (m *BackgroundManager) Pending(parent SessionID) Owed {
 		return Owed{}
 	}
 	o := Owed{
-		Live: b.remaining(), InFlight: b.state == mailSending || b.state == mailDrained,
-		Parked: b.state == mailParked, Tries: b.tries, LastErr: b.lastErr,
+		InFlight: b.state == mailSending || b.state == mailDrained,
+		Parked:   b.state == mailParked, Tries: b.tries, LastErr: b.lastErr,
+	}
+	if !b.orphaned() { // else another is told
+		o.Live = b.remaining()
 	}
 	if b.batch != nil {
 		o.Notices = b.batch.Notices
@@ -262,8 +282,6 @@ func (m *BackgroundManager) acknowledger(b *mailbox, n *Notification) func(bool)
 			m.told.Drained += len(n.Notices)
 			b.closeBatch()
 		}
-		if m.phase < flushing { // later nothing begins any more
-			m.cameBackLocked(b, m.now())
-		}
+		m.cameBackLocked(b, m.now())
 	}
 }

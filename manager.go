@@ -156,6 +156,7 @@ func (m *BackgroundManager) routineEnded() {
 	defer m.mu.Unlock()
 	m.routines--
 	if m.routines == 0 && m.quiet != nil {
+		m.phase = over // in this instant, so that nothing begins behind it
 		close(m.quiet)
 		m.quiet = nil
 	}

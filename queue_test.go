@@ -267,6 +267,22 @@ func TestQueueTimeoutEndsWithTheStart(t *testing.T) {
 	})
 }
 
+// A task that is cancelled while it waits takes its deadline along.
+func TestCancelledTaskLeavesNoDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, &stub{prompt: hang}, Config{Keys: KeyLimits{Default: 1}, Task: TaskLimits{QueueWait: 24 * time.Hour}})
+		launch(t, m, work("p"))
+		synctest.Wait()
+		for range 100 {
+			task := launch(t, m, work("p"))
+			require.Equal(t, 1, m.deadlines.Len())
+			_, err := m.Cancel(t.Context(), task.ID, CancelOptions{Silent: true})
+			require.NoError(t, err)
+			require.Zero(t, m.deadlines.Len())
+		}
+	})
+}
+
 // Scenario 44: with a cap per parent, a queue full of one parent's tasks is no
 // obstacle to another parent's.
 func TestHotQueueServesOtherParents(t *testing.T) {

@@ -214,10 +214,12 @@ func (m *BackgroundManager) releasedLocked(id SessionID, err error) {
 	m.releasing[id] = r
 }
 
-// awaitQuiet waits until no goroutine of the manager runs, at most so long.
+// awaitQuiet waits until no goroutine of the manager runs, at most so long. With
+// that nothing begins any more.
 func (m *BackgroundManager) awaitQuiet(most time.Duration) bool {
 	m.mu.Lock()
 	if m.routines == 0 {
+		m.phase = over
 		m.mu.Unlock()
 		return true
 	}

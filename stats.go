@@ -173,7 +173,7 @@ func (m *BackgroundManager) blockedByLocked(t *task) []TaskID {
 		}
 		var holders []TaskID
 		for above := t.owner.origin.under; above != nil; above = above.owner.origin.under {
-			if above.cur != nil && above.cur.lease.holds(s) {
+			if above.cur != nil && m.holdsLocked(above, s) {
 				holders = append(holders, above.id)
 			}
 		}
@@ -184,4 +184,12 @@ func (m *BackgroundManager) blockedByLocked(t *task) []TaskID {
 	return nil
 }
 
-func (l *lease) holds(s *semaphore) bool { return slices.Contains(l[:], s) }
+// holdsLocked reports whether a live task's lease has a place in a semaphore.
+func (m *BackgroundManager) holdsLocked(t *task, s *semaphore) bool {
+	for share := range leaseShares {
+		if t.cur.lease.has(share) && m.shareLocked(&t.ticket, share) == s {
+			return true
+		}
+	}
+	return false
+}

@@ -1,253 +1,226 @@
 package subagent_test
 
 import (
-	"slices"
+	"time"
 
 	"github.com/seed-48fd9ae4/subagent"
+	"github.com/seed-48fd9ae4/subagent/subagenttest"
 )
 
-// check looks at a manager at rest: its books agree with each other, and with
-// what the fakes saw.
+// settleTime is how long a stopped child may take to return after its Abort did.
+const settleTime = 100 * time.Millisecond
+
+// check looks at a manager at rest: its books agree with each other, and with what
+// the ledger saw.
 func (s *storm) check() {
-	if s.quiet() {
-		if err := s.m.CheckBooks(nil, nil); err != nil {
-			s.wrong("books: %v", err)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rounds++
+	for _, l := range s.lines { // who waits in Acquire is in its queue by now
+		for _, p := range l.places {
+			if p.life == nil && p.queued == 0 {
+				p.queued = s.tick()
+			}
 		}
 	}
 	tasks := s.m.List(subagent.Filter{})
-	s.checkEndings(tasks)
-	s.checkOrder(tasks)
-	s.checkLoose(tasks)
-	s.checkLimits(tasks)
-}
-
-// quiet reports whether no operation holds leases or reservations of its own,
-// which the books count and the check does not know.
-func (s *storm) quiet() bool { return s.m.OutsideHolds() == 0 }
-
-// checkEndings: a run ends once, and stays as it ended; times are in order.
-func (s *storm) checkEndings(tasks []subagent.Task) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	for _, t := range tasks {
-		before, ended := s.endings[t.ID]
-		if ended && (before.Status != t.Status || !before.Ended.Equal(t.Ended) || before.Result.Text != t.Result.Text) {
-			s.mu.Unlock()
-			s.wrong("task %s ended as %v and is %v", t.ID, before.Status, t.Status)
-			s.mu.Lock()
+		l := s.lifeOf(t)
+		if l == nil {
+			return
 		}
-		if t.Status.Terminal() {
-			s.endings[t.ID] = t
-		}
-		if !t.Started.IsZero() && t.Started.Before(t.Queued) || !t.Ended.IsZero() && t.Ended.Before(t.Started) {
-			s.mu.Unlock()
-			s.wrong("task %s: queued %v, started %v, ended %v", t.ID, t.Queued, t.Started, t.Ended)
-			s.mu.Lock()
-		}
-		if t.Status == subagent.Completed && t.Result.Text == "" && !t.Result.Empty {
-			s.mu.Unlock()
-			s.wrong("task %s completed without a word", t.ID)
-			s.mu.Lock()
-		}
-		if len(t.Result.Text) > 256<<10 {
-			s.mu.Unlock()
-			s.wrong("task %s keeps %d bytes", t.ID, len(t.Result.Text))
-			s.mu.Lock()
-		}
+		s.joined(l, t)
+		s.see("the list", l, t)
+		s.checkTask(l, t)
+	}
+	if len(tasks) != len(s.byID) {
+		s.wrong("%d tasks are listed, and %d were launched", len(tasks), len(s.byID))
+	}
+	s.checkTrees(tasks)
+	s.checkSpawn()
+	s.checkHeld()
+	s.checkOrder()
+	s.checkWork()
+	s.checkMail()
+	s.checkLoose()
+	s.checkListed()
+	if err := s.m.CheckBooks(s.leases(), s.reserved); err != nil {
+		s.wrong("books: %v", err)
 	}
 }
 
-// checkOrder: without caps per parent nobody starts before an older task of its
-// key.
-func (s *storm) checkOrder(tasks []subagent.Task) {
-	s.mu.Lock()
-	limited := s.limited
-	s.mu.Unlock()
-	if limited || s.cfg.Keys.PerParent > 0 {
-		return
+func (s *storm) leases() (held []*subagent.Lease) {
+	for _, p := range s.hold {
+		if p.life == nil {
+			held = append(held, p.lease)
+		}
 	}
-	waiting := map[subagent.Key]subagent.TaskID{}
+	return held
+}
+
+// checkTask: a task's status says what the host is doing for it, and none lasts
+// longer than it may.
+func (s *storm) checkTask(l *life, t subagent.Task) {
+	now, create, prompt := time.Now(), l.creating, s.isOut(l, subagenttest.OpPrompt)
+	fits, since, most := true, t.Queued, s.cfg.Task.QueueWait
+	switch t.Status {
+	case subagent.Pending:
+		fits = l.got.IsZero() && !create && !prompt
+	case subagent.Starting:
+		fits, since, most = create && !prompt, l.got, s.cfg.Task.Start
+	case subagent.Running:
+		fits, most = prompt && !create, subagent.Off
+	case subagent.Stopping:
+		fits = create || prompt || s.isOut(l, subagenttest.OpAbort)
+		since, most = l.stops, s.cfg.AbortGrace+settleTime
+	default:
+		most = subagent.Off
+	}
+	if !fits {
+		s.wrong("task %s is %v because of %v, and its Create is out: %v, its Prompt: %v", l.id, t.Status, t.Reason, create, prompt)
+	}
+	if most != subagent.Off && now.Sub(since) > most {
+		s.wrong("task %s is %v for %v", l.id, t.Status, now.Sub(since))
+	}
+	if !t.Started.Equal(l.got) || !t.Ended.IsZero() && t.Ended.Before(t.Started) || t.Queued.After(now) {
+		s.wrong("task %s: queued %v, started %v and seen %v, ended %v", l.id, t.Queued, t.Started, l.got, t.Ended)
+	}
+	if len(t.Result.Text) > s.cfg.Task.ResultBytes {
+		s.wrong("task %s keeps %d bytes", l.id, len(t.Result.Text))
+	}
+}
+
+// checkTrees: below a task that was stopped or failed nothing is open; and nobody
+// is ended for an ancestor that was not.
+func (s *storm) checkTrees(tasks []subagent.Task) {
+	stopped := map[*life]bool{}
 	for _, t := range tasks {
-		switch older, waits := waiting[t.Key]; {
-		case t.Status == subagent.Pending && !waits:
-			waiting[t.Key] = t.ID
-		case waits && t.Attempt > 0:
-			s.wrong("task %s of %s started before %s", t.ID, t.Key, older)
-		}
+		stopped[s.byID[t.ID]] = t.Status >= subagent.Stopping && t.Status != subagent.Completed
 	}
-}
-
-// loose are the turns that go on although their tasks have ended.
-func (s *storm) loose() (ids []subagent.TaskID) {
-	for _, session := range s.client.Sessions() {
-		if t, err := s.m.Get(session.Task); session.Running && (err != nil || t.Status.Terminal()) {
-			ids = append(ids, session.Task)
-		}
-	}
-	return ids
-}
-
-// checkLoose: no child runs unseen.
-func (s *storm) checkLoose([]subagent.Task) {
-	for _, id := range s.loose() {
-		t, err := s.m.Get(id)
-		if err != nil || t.Attempts[len(t.Attempts)-1].Unstopped == nil {
-			s.wrong("the child of task %s runs on, and the task is %v because of %v", id, t.Status, t.Reason)
-		}
-	}
-}
-
-// checkLimits counts what the host runs against what is allowed.
-func (s *storm) checkLimits(tasks []subagent.Task) {
-	s.mu.Lock()
-	skip := s.limited || s.loosened
-	s.mu.Unlock()
-	keys := map[subagent.Key]int{}
-	parents := map[subagent.SessionID]int{}
-	providers, roots, starts, global := 0, map[subagent.SessionID]int{}, 0, 0
 	for _, t := range tasks {
-		if !t.Status.Terminal() {
-			roots[t.Root]++
+		below := false
+		for above := s.byID[t.ID].above; above != nil; above = above.above {
+			below = below || stopped[above]
 		}
-		if t.Status == subagent.Pending || t.Status.Terminal() {
-			continue
+		if below && t.Status < subagent.Stopping {
+			s.wrong("task %s is %v, and one above it was stopped", t.ID, t.Status)
 		}
-		keys[t.Key]++
-		parents[t.Parent]++
-		global++
-		if t.Model == "x/one" || t.Model == "x/two" {
-			providers++
-		}
-		if t.Status == subagent.Starting {
-			starts++
+		if codeOf(t) == subagent.ParentGone && !below {
+			s.wrong("task %s was stopped with an ancestor, and none was", t.ID)
 		}
 	}
-	over := func(what any, n, limit int) {
-		if limit > 0 && n > limit {
-			s.wrong("%v: %d at once, and %d allowed", what, n, limit)
-		}
-	}
-	for id, n := range roots {
-		over(id, n, limitOr(s.cfg.Spawn.LivePerRoot, 64))
-	}
-	if skip || s.calm.Load() {
-		return
-	}
-	k := s.cfg.Keys
-	for key, n := range keys {
-		limit := k.Default
-		switch {
-		case key.Kind == subagent.ModelKey && k.Models[key.Name] > 0:
-			limit = k.Models[key.Name]
-		case key.Kind == subagent.ModelKey && key.Name[0] == 'x' && k.Providers["x"] > 0:
-			limit = k.Providers["x"]
-		case key.Kind == subagent.AgentKey && k.Agents[key.Name] > 0:
-			limit = k.Agents[key.Name]
-		}
-		over(key, n, limit)
-	}
-	for id, n := range parents {
-		over(id, n, k.PerParent)
-	}
-	over("provider x", providers, k.Providers["x"])
-	over("global", global, k.Global)
-	over("starts", starts, k.Starts)
 }
 
-func limitOr(n, otherwise int) int {
-	if n == 0 {
-		return otherwise
+// checkSpawn: no root has more live descendants than allowed.
+func (s *storm) checkSpawn() {
+	roots := map[subagent.SessionID]bool{}
+	for _, l := range s.byID {
+		roots[l.root] = true
+	}
+	for root := range roots {
+		if n := s.live(root); n > s.cfg.Spawn.LivePerRoot {
+			s.wrong("root %q has %d live descendants, and %d are allowed", root, n, s.cfg.Spawn.LivePerRoot)
+		}
+	}
+}
+
+// live counts the open tasks and places under a root, as known at the last rest.
+func (s *storm) live(root subagent.SessionID) int {
+	n := s.reserved[root]
+	for _, l := range s.byID {
+		if l.root == root && l.ended == nil {
+			n++
+		}
 	}
 	return n
 }
 
-// checkSettled: nothing is left when the faults have stopped.
-func (s *storm) checkSettled() {
-	for _, t := range s.m.List(subagent.Filter{}) {
-		if !t.Status.Terminal() {
-			s.wrong("task %s is still %v, because of %v", t.ID, t.Status, t.Reason)
-		}
-	}
-	if keys := s.m.Stats().Keys; slices.ContainsFunc(keys, func(k subagent.KeyStats) bool { return k.Held+k.Waiting > 0 }) {
-		s.wrong("held or waited for at the end: %v", keys)
-	}
-	for _, p := range s.parents() {
-		if o := s.m.Pending(p); o.Live > 0 || len(o.Notices) > 0 {
-			s.wrong("parent %q is still owed %+v", p, o)
-		}
-	}
-}
-
-// parents are all sessions that launched.
-func (s *storm) parents() []subagent.SessionID {
-	var all []subagent.SessionID
-	for _, t := range s.m.List(subagent.Filter{}) {
-		if !slices.Contains(all, t.Parent) {
-			all = append(all, t.Parent)
-		}
-		if t.Session != "" && !slices.Contains(all, t.Session) {
-			all = append(all, t.Session)
-		}
-	}
-	return all
-}
-
-// checkTold: every run that is owed was told once, to its parent or to the
-// nearest ancestor; no other run was told at all.
-func (s *storm) checkTold() {
-	s.mu.Lock()
-	inputs, silenced := s.inputs, s.silenced
-	s.mu.Unlock()
-	missing := 0
-	for _, t := range s.m.List(subagent.Filter{}) {
-		at, told := s.parent.At(t.ID, t.Run)
-		owed := !inputs[t.ID].NoNotice && !silenced[t.ID] && (t.Reason == nil || t.Reason.Code != subagent.ParentGone)
-		switch {
-		case owed && !told:
-			missing++
-			if s.seed%5 != 0 {
-				s.wrong("task %s, %v because of %v, was not told to %q", t.ID, t.Status, t.Reason, t.Parent)
+// checkLoose: no child runs unseen, and none that is at rest is called unstopped.
+func (s *storm) checkLoose() {
+	unstopped := 0
+	for _, l := range s.byID {
+		if mark(l.seen) != nil {
+			unstopped++
+			if l.answers[subagenttest.OpPrompt].good() {
+				s.wrong("task %s is unstopped, %v, and its turn is over", l.id, mark(l.seen))
 			}
-		case told && !owed:
-			s.wrong("task %s, %v because of %v, was told to %q", t.ID, t.Status, t.Reason, at)
-		case told && !s.above(t, at):
-			s.wrong("task %s of %q was told to %q", t.ID, t.Parent, at)
 		}
 	}
-	if dropped := s.m.Stats().Notices.Dropped; missing > dropped {
-		s.wrong("%d runs were not told and %d are counted as dropped", missing, dropped)
+	if n := s.m.Stats().Unstopped; n != unstopped {
+		s.wrong("%d tasks are counted as unstopped, and %d say so", n, unstopped)
 	}
-	if s.seed%5 == 0 {
-		return
-	}
-	for _, p := range []subagent.SessionID{"root0", "root1", "root2"} {
-		if b := s.parent.Batches(p); len(b) > 0 && !b[len(b)-1].Final {
-			s.wrong("the last batch of %q is not final", p)
+	for _, session := range s.client.Sessions() {
+		l := s.byID[session.Task]
+		again := s.isOut(l, subagenttest.OpAbort) // it is being stopped once more
+		if again || session.ID == sameID {
+			continue
+		}
+		if session.Running && l.ended != nil && mark(l.seen) == nil {
+			s.wrong("the child of task %s runs on, and the task is %v because of %v", l.id, l.ended.Status, l.ended.Reason)
 		}
 	}
 }
 
-// above reports whether a session is the task's parent or one of its ancestors.
-func (s *storm) above(t subagent.Task, at subagent.SessionID) bool {
-	for t.Parent != at {
-		up, err := s.m.BySession(t.Parent)
-		if err != nil || !up.Status.Terminal() {
-			return false
-		}
-		t = up
+// mark says why the child of a task's last attempt is not known to be at rest.
+func mark(t subagent.Task) error {
+	if n := len(t.Attempts); n > 0 {
+		return t.Attempts[n-1].Unstopped
 	}
-	return true
+	return nil
 }
 
-// checkFakes asks the fakes what the manager did to them.
-func (s *storm) checkFakes() {
-	for _, v := range append(s.client.Violations(), s.parent.Violations()...) {
-		s.wrong("%s", v)
+// checkOutcomes compares at the end why each run ended with what its host did, and
+// with who says that he ended it.
+func (s *storm) checkOutcomes() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.byID {
+		if l.ended != nil {
+			s.checkOutcome(l, *l.ended)
+		}
 	}
-	if s.loosened {
-		return
+}
+
+func (s *storm) checkOutcome(l *life, t subagent.Task) {
+	create, prompt := l.answers[subagenttest.OpCreate], l.answers[subagenttest.OpPrompt]
+	wins, fits := 0, true
+	if a := l.answers[subagenttest.OpAbort]; a.good() && a.at.Before(l.aborting.Add(s.cfg.AbortGrace)) && a.at.Equal(prompt.at) && t.Ended.Equal(a.at) && mark(t) == nil && prompt.said && t.Result.Text == "" {
+		s.wrong("what task %s had said when it was stopped is lost", l.id)
 	}
-	for _, l := range s.client.Leaks() {
-		s.wrong("%s", l)
+	switch code := codeOf(t); code {
+	case "":
+		fits = prompt.good() && t.Ended.Equal(prompt.at)
+	case subagent.NoOutput:
+		fits = prompt.kind == "blank"
+	case subagent.Panicked:
+		fits = create.kind == "panic" || prompt.kind == "panic"
+	case subagent.SessionFailed:
+		fits = create.kind != "" && !create.good() || prompt.kind == "error"
+	case subagent.PromptFailed:
+		fits = prompt.kind == "error"
+	case subagent.StartTimeout:
+		due := l.got.Add(s.cfg.Task.Start)
+		fits = !t.Ended.Before(due) && (create.kind == "" || !create.at.Before(due))
+	case subagent.QueueTimeout:
+		fits = l.got.IsZero() && t.Ended.Sub(t.Queued) == s.cfg.Task.QueueWait
+	case subagent.ByUser, subagent.ByParent, subagent.Superseded:
+		wins = 1
+		if code == subagent.ByParent && l.gaveUp {
+			wins = l.wins
+		}
+	case subagent.ByShutdown:
+		fits = !s.closing.IsZero()
+	case subagent.ParentGone: // see checkTrees
+	default:
+		fits = false
+	}
+	if l.made != "" && l.made != sameID && l.session == "" && !s.released[l.made] {
+		s.wrong("session %s, made too late for task %s, was not given up", l.made, l.id)
+	}
+	if !fits {
+		s.wrong("task %s is %v because of %v; its Create was %+v, its Prompt %+v", l.id, t.Status, t.Reason, create, prompt)
+	}
+	if l.wins != wins {
+		s.wrong("task %s is %v because of %v, and %d say they ended it", l.id, t.Status, t.Reason, l.wins)
 	}
 }

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"log/slog"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -16,13 +16,16 @@ import (
 	"github.com/seed-48fd9ae4/subagent/subagenttest"
 )
 
-// storm is one seed's world: a manager, a host and parents that misbehave.
+// storm is one seed's world: a manager, a host and parents that misbehave, and
+// the ledger of what was seen.
 type storm struct {
 	seed   uint64
 	rng    *rand.Rand // the driver's own
+	born   time.Time
 	cfg    subagent.Config
-	grace  time.Duration
 	faults float64 // how often a call goes wrong
+	ties   bool    // durations come from few values, so that instants and time-outs meet
+	single bool    // one operation at a time
 	calm   atomic.Bool
 
 	m      *subagent.BackgroundManager
@@ -30,17 +33,12 @@ type storm struct {
 	parent *subagenttest.Parent
 	ops    sync.WaitGroup
 
-	mu       sync.Mutex // guards all below
-	errs     []error
-	names    map[subagent.TaskID]string // what the choices about a task are keyed by
-	inputs   map[subagent.TaskID]subagent.LaunchInput
-	silenced map[subagent.TaskID]bool // a cancel that tells nobody won
-	endings  map[subagent.TaskID]subagent.Task
-	leases   []*subagent.Lease
-	limited  bool // limits were changed
-	loosened bool // children were left running on purpose
-	closed   bool
-	launched int
+	errMu sync.Mutex
+	errs  []error
+
+	setMu sync.Mutex // one SetLimit at a time, so that it is known which came last
+	mu    sync.Mutex // guards the ledger; never held during a verb that changes anything
+	ledger
 }
 
 // outsideTB keeps the fakes from failing the test from inside the bubble: the
@@ -50,18 +48,18 @@ type outsideTB struct{ testing.TB }
 func (outsideTB) Cleanup(func())        {}
 func (outsideTB) Errorf(string, ...any) {}
 
-func newStorm(t *testing.T, seed uint64) *storm {
+func newStorm(t *testing.T, seed uint64, mode string) *storm {
 	s := &storm{
-		seed: seed, rng: rand.New(rand.NewPCG(seed, 0)), grace: 10 * time.Second,
-		names: map[subagent.TaskID]string{}, inputs: map[subagent.TaskID]subagent.LaunchInput{},
-		silenced: map[subagent.TaskID]bool{}, endings: map[subagent.TaskID]subagent.Task{},
+		seed: seed, rng: rand.New(rand.NewPCG(seed, 0)), born: time.Now(),
+		ties: seed%3 == 0, single: mode == "stepped", ledger: newLedger(),
 	}
 	s.faults = []float64{0, 0.1, 0.4}[s.rng.IntN(3)]
 	s.client = subagenttest.NewClient(outsideTB{t}, s.hostScript)
 	s.parent = subagenttest.NewParent(outsideTB{t})
 	s.parent.Script = s.parentScript
 	s.cfg = s.config()
-	m, err := subagent.New(s.client, s.cfg)
+	s.epochs = []epoch{{s.born, settings(s.cfg.Keys)}}
+	m, err := subagent.New(host{s.client, s}, s.cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,18 +75,29 @@ func (s *storm) some(odds float64, n, otherwise int) int {
 	return otherwise
 }
 
+// config draws a manager. What the checks need to know is filled in, so that it
+// need not be looked up as a default.
 func (s *storm) config() subagent.Config {
 	n := func(most int) int { return 1 + s.rng.IntN(most) }
+	const off = subagent.Off
 	c := subagent.Config{
-		Notifier: s.parent,
+		Notifier: receiver{s.parent, s},
+		Admit:    s.admit,
 		Keys: subagent.KeyLimits{
-			Default: n(3), Global: s.some(0.3, n(4), 0), PerParent: s.some(0.4, n(3), 0), Starts: s.some(0.3, n(2), 0),
-			Models:    map[string]int{"x/one": s.some(0.5, n(2), 0)},
+			Default: n(3), Global: s.some(0.3, n(4), off), PerParent: s.some(0.4, n(3), off), Starts: s.some(0.3, n(2), off),
+			Models:    map[string]int{"x/one": s.some(0.5, n(2), 0), "y/one": s.some(0.2, off, 0)},
 			Providers: map[string]int{"x": s.some(0.5, n(3), 0)},
 			Agents:    map[string]int{"b": s.some(0.5, n(2), 0)},
 		},
-		Spawn:   subagent.SpawnLimits{Depth: n(4), LivePerRoot: s.some(0.3, 3+n(4), 0), QueueDepth: s.some(0.2, n(4), 0)},
-		Mailbox: subagent.MailboxPolicy{Tries: n(4)},
+		Spawn: subagent.SpawnLimits{
+			Depth: max(n(4), n(4)), LivePerRoot: s.some(0.3, 3+n(4), 64), TotalPerRoot: s.some(0.15, 5+n(9), off), QueueDepth: s.some(0.2, n(4), off),
+		},
+		Task: subagent.TaskLimits{QueueWait: off, Start: time.Minute, ResultBytes: 64 << 10},
+		Mailbox: subagent.MailboxPolicy{
+			Tries: n(4), Gather: 100 * time.Millisecond, GatherMax: time.Second, Timeout: time.Duration(5*n(6)) * time.Second,
+			Backoff: 500 * time.Millisecond, BackoffMax: 30 * time.Second, WakeEach: s.rng.IntN(4) == 0, TextBytes: 2 << 10,
+		},
+		AbortGrace: time.Duration(2*n(5)) * time.Second,
 	}
 	if s.rng.IntN(3) == 0 {
 		c.Task.QueueWait = time.Duration(n(40)) * time.Second
@@ -96,127 +105,115 @@ func (s *storm) config() subagent.Config {
 	if s.rng.IntN(2) == 0 {
 		c.Task.Start = time.Duration(n(5)) * time.Second
 	}
+	if s.rng.IntN(4) == 0 {
+		c.Mailbox.Gather = []time.Duration{off, time.Nanosecond, time.Second, 3 * time.Second}[s.rng.IntN(4)]
+	}
+	if s.rng.IntN(8) == 0 {
+		c.Mailbox.Render = s.render
+	}
+	if s.rng.IntN(12) == 0 {
+		c.Logger = slog.New(slog.NewTextHandler(logs{s}, nil))
+	}
 	return c
 }
 
-// dice are the choices about one call: the same for a seed whatever the order in
-// which calls arrive.
+// render asks back, and sometimes fails.
+func (s *storm) render(n subagent.Notification) string {
+	_ = s.m.Pending(n.Parent)
+	if len(n.Notices)%3 == 2 {
+		panic(errStorm)
+	}
+	return fmt.Sprint("told of ", len(n.Notices))
+}
+
+// logs is where log lines go: it asks the manager that writes them.
+type logs struct{ s *storm }
+
+func (l logs) Write(p []byte) (int, error) {
+	_ = l.s.m.Stats()
+	return len(p), nil
+}
+
+// dice are the choices about one thing, keyed by its name: the same for a seed
+// whatever the order in which things happen.
 func (s *storm) dice(parts ...any) *rand.Rand {
 	h := fnv.New64a()
 	fmt.Fprint(h, parts...)
 	return rand.New(rand.NewPCG(s.seed, h.Sum64()))
 }
 
-var errStorm = errors.New("storm")
+var (
+	errStorm = errors.New("storm")
+	errAdmit = errors.New("not admitted")
+)
 
-// hostScript is the misbehaving host.
-func (s *storm) hostScript(c subagenttest.Call) subagenttest.Action {
-	r := s.dice(s.name(c), c.Op, c.N)
-	var a subagenttest.Action
-	if s.calm.Load() {
-		a.Delay = time.Millisecond
-		return a
+// while is a duration up to most: one that meets nothing, or, where there are to be
+// ties, one of those that other things take too.
+func (s *storm) while(r *rand.Rand, most time.Duration) time.Duration {
+	if !s.ties {
+		return time.Duration(r.Int64N(int64(most)))
 	}
-	a.Delay = s.delay(r, c.Op)
-	if r.Float64() >= s.faults {
-		return a
+	same := []time.Duration{
+		0, 0, 100 * time.Millisecond, time.Second, most / 2, most,
+		s.cfg.AbortGrace, s.cfg.AbortGrace - 100*time.Millisecond, s.cfg.Task.Start, max(s.cfg.Task.QueueWait, 0), s.cfg.Mailbox.Timeout,
 	}
-	fault := faults[c.Op][r.IntN(len(faults[c.Op]))]
-	fault(&a)
-	return a
+	if d := same[r.IntN(len(same))]; d <= 4*most {
+		return d
+	}
+	return most
 }
-
-// delay is how long a call takes: a few values that tie, or ones that never do.
-func (s *storm) delay(r *rand.Rand, op subagenttest.Op) time.Duration {
-	most := map[subagenttest.Op]time.Duration{
-		subagenttest.OpCreate: 2 * time.Second, subagenttest.OpPrompt: 20 * time.Second,
-		subagenttest.OpAbort: 3 * time.Second, subagenttest.OpRelease: time.Second,
-	}[op]
-	if s.seed%3 == 0 {
-		return time.Duration(r.IntN(3)) * most / 2
-	}
-	return time.Duration(r.Int64N(int64(most)))
-}
-
-// faults is the menu: what can go wrong with each call.
-var faults = map[subagenttest.Op][]func(*subagenttest.Action){
-	subagenttest.OpCreate: {
-		func(a *subagenttest.Action) { a.Err = errStorm },
-		func(a *subagenttest.Action) { a.Hang = true },
-		func(a *subagenttest.Action) { a.Deaf, a.Delay = true, a.Delay+time.Minute },
-		func(a *subagenttest.Action) { a.Deaf, a.Delay = true, a.Delay*3 },
-		func(a *subagenttest.Action) { a.Hang, a.Deaf = true, true },
-		func(a *subagenttest.Action) { a.Err, a.Made = errStorm, true },
-		func(a *subagenttest.Action) { a.Err, a.Lost = errStorm, true },
-		func(a *subagenttest.Action) { a.Panic = errStorm },
-		func(a *subagenttest.Action) { a.NoID = true },
-		func(a *subagenttest.Action) { a.ID = "ses_same" },
-	},
-	subagenttest.OpPrompt: {
-		func(a *subagenttest.Action) { a.Err = errStorm },
-		func(a *subagenttest.Action) {
-			a.Err = &subagent.SessionError{Op: "prompt", Class: subagent.ClassQuota, Err: errStorm}
-		},
-		func(a *subagenttest.Action) { a.Hang = true },
-		func(a *subagenttest.Action) { a.Deaf = true },
-		func(a *subagenttest.Action) { a.Deaf, a.Delay = true, a.Delay+time.Minute },
-		func(a *subagenttest.Action) { a.Hang, a.Deaf = true, true },
-		func(a *subagenttest.Action) { a.Panic = "storm" },
-		func(a *subagenttest.Action) { a.Blank = true },
-		func(a *subagenttest.Action) { a.Empty = true },
-		func(a *subagenttest.Action) { a.Err, a.Orphan = errStorm, true },
-		func(a *subagenttest.Action) { a.Text = strings.Repeat("long ", 80_000) },
-	},
-	subagenttest.OpAbort: {
-		func(a *subagenttest.Action) { a.Err = errStorm },
-		func(a *subagenttest.Action) { a.Hang = true },
-		func(a *subagenttest.Action) { a.Hang, a.Deaf = true, true },
-		func(a *subagenttest.Action) { a.Panic = "storm" },
-		func(a *subagenttest.Action) { a.Delay += 9 * time.Second },
-	},
-	subagenttest.OpRelease: {
-		func(a *subagenttest.Action) { a.Err = errStorm },
-		func(a *subagenttest.Action) { a.Hang = true },
-		func(a *subagenttest.Action) { a.Panic = "storm" },
-	},
-}
-
-// name is what choices about a call's task are keyed by: its launch number.
-func (s *storm) name(c subagenttest.Call) string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if c.Op == subagenttest.OpCreate {
-		s.names[c.Task] = c.Create.Labels["n"]
-	}
-	return s.names[c.Task]
-}
-
-// parentScript is the misbehaving receiver.
-func (s *storm) parentScript(n subagent.Notification, try int) subagenttest.Reply {
-	if n.Final && s.liveChildren(n.Parent) < 0 {
-		s.wrong("notification %s is for nobody", n.ID)
-	}
-	if s.calm.Load() {
-		return subagenttest.Reply{Delay: time.Millisecond}
-	}
-	r := s.dice("notify", n.Parent, len(n.Notices), try)
-	reply := subagenttest.Reply{Delay: time.Duration(r.Int64N(int64(2 * time.Second)))}
-	if r.Float64() >= s.faults {
-		return reply
-	}
-	replies := []subagenttest.Reply{
-		{Err: errStorm}, {Err: errStorm, Lost: true}, {Refuse: true}, {Delivery: subagent.Busy}, {Panic: "storm"},
-		{Hang: true}, {Hang: true, Deaf: true}, {Hang: true, Lost: true}, {Delivery: subagent.Busy},
-	}
-	if s.seed%5 == 0 {
-		replies = append(replies, subagenttest.Reply{Delivery: subagent.Gone})
-	}
-	return replies[r.IntN(len(replies))]
-}
-
-func (s *storm) liveChildren(parent subagent.SessionID) int { return s.m.Pending(parent).Live }
 
 // ctx ends after a random while.
-func (s *storm) ctx(r *rand.Rand) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.Background(), time.Duration(r.Int64N(int64(30*time.Second))))
+func (s *storm) ctx(r *rand.Rand, most time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), s.while(r, most))
+}
+
+// admit has the last word on a launch: it blocks, refuses, or fails.
+func (s *storm) admit(ctx context.Context, in subagent.LaunchInput, _ subagent.Lineage) error {
+	r := s.dice("admit", in.Labels["n"])
+	if s.calm.Load() || r.Float64() >= s.faults/2 {
+		return nil
+	}
+	switch r.IntN(4) {
+	case 0:
+		return errAdmit
+	case 1:
+		panic(errAdmit)
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(s.while(r, 2*time.Second)):
+	}
+	return nil
+}
+
+// The sessions that launch: three roots; sessions of the host's own, whose parents
+// only the host knows; and the children's.
+//
+//	f/x   a session below x, which may be a root, a child's, or one of these again
+//	fe/…  one whose parent can't be found out
+//	fc/…  one in a circle
+func (h host) ParentOf(ctx context.Context, id subagent.SessionID) (subagent.SessionID, error) {
+	if r := h.s.dice("lineage", id); h.s.faults > 0 && !h.s.calm.Load() && r.IntN(4) == 0 {
+		select {
+		case <-ctx.Done():
+			return "", ctx.Err()
+		case <-time.After(h.s.while(r, time.Second)):
+		}
+	}
+	switch kind, rest := kindOf(id); kind {
+	case "f":
+		return rest, nil
+	case "fe":
+		return "", errStorm
+	case "fc":
+		return "fc/" + map[subagent.SessionID]subagent.SessionID{"1": "2", "2": "1"}[rest], nil
+	}
+	return "", nil
+}
+
+// lost reports whether the parent chain of a session can't be found out.
+func lost(id subagent.SessionID) bool {
+	kind, rest := kindOf(id)
+	return kind == "fe" || kind == "fc" || kind == "f" && lost(rest)
 }

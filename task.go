@@ -1,10 +1,13 @@
 package subagent
 
 import (
+	"bufio"
+	"crypto/rand"
 	"fmt"
 	"maps"
 	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -213,9 +216,14 @@ type loose struct {
 	err     error // why it is not known to be at rest; nil once it is
 }
 
+// randomness reads the system's in blocks, so that an id does not cost a call of it.
+var randomness = sync.Pool{New: func() any { return bufio.NewReaderSize(rand.Reader, 512) }}
+
 // newTaskID makes an id; it is called without the lock.
 func newTaskID() TaskID {
-	id := uuid.New()
+	random := randomness.Get().(*bufio.Reader)
+	defer randomness.Put(random)
+	id := uuid.Must(uuid.NewRandomFromReader(random))
 	text := [29]byte{'b', 'g', '_'}
 	idEncoding.Encode(text[3:], id[:])
 	return TaskID(text[:])
@@ -237,6 +245,9 @@ func (m *BackgroundManager) transition(t *task, on trigger, r *Reason) bool {
 		t.reason = r
 	}
 	m.logTransitionLocked(t, from)
+	if t.reason.is(ParentGone) && from < Stopping {
+		m.doomLocked(t)
+	}
 	if to.Terminal() {
 		t.inheritLocked()
 	}

@@ -3,7 +3,10 @@ package subagent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -122,6 +125,60 @@ func TestWaitAll(t *testing.T) {
 	})
 }
 
+// What WaitAll returns has ended, also beside a parent that launches on: the tasks are
+// those that matched in the instant in which none was live.
+func TestWaitAllReturnsEndedTasks(t *testing.T) {
+	m := newManager(t, &stub{}, Config{Keys: KeyLimits{Default: Off}, Spawn: SpawnLimits{LivePerRoot: Off}})
+	for round := range 60 {
+		parent := SessionID(fmt.Sprint("p", round))
+		var g sync.WaitGroup
+		var over atomic.Bool
+		g.Go(func() {
+			defer over.Store(true)
+			for range 40 {
+				_, _ = m.Launch(t.Context(), work(parent))
+			}
+		})
+		var live atomic.Int64
+		for range 2 {
+			g.Go(func() {
+				for !over.Load() {
+					tasks, _ := m.WaitAll(t.Context(), Filter{Parent: parent})
+					for _, task := range tasks {
+						if !task.Status.Terminal() {
+							live.Add(1)
+						}
+					}
+				}
+			})
+		}
+		g.Wait()
+		require.Zero(t, live.Load(), "in round %d", round)
+	}
+}
+
+// An ending that comes together with the end of a wait's context wins, in WaitAny as
+// in Wait.
+func TestWaitAnyAtItsDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, &stub{prompt: hang}, Config{Keys: KeyLimits{Default: 1}})
+		launch(t, m, work("p"))
+		pending := launch(t, m, work("p"))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() {
+			_, err := m.WaitAny(ctx, Filter{IDs: []TaskID{pending.ID}})
+			done <- err
+		}()
+		synctest.Wait()
+		m.mu.Lock() // so that the wait, which its context ends, looks again when the task has ended
+		cancel()
+		m.stopLocked(m.byID[pending.ID], because(ByUser, nil), false)
+		m.unlock()
+		require.NoError(t, <-done)
+	})
+}
+
 func TestDo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		box := &inbox{}
@@ -146,6 +203,22 @@ func TestDo(t *testing.T) {
 		require.True(t, errors.As(err, &input))
 		pass(time.Minute)
 		require.Empty(t, box.all())
+	})
+}
+
+// Do whose context has ended tells of a child that could not be stopped, as Cancel does.
+func TestDoTellsOfAnUnstoppedChild(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		let := make(chan struct{})
+		defer close(let)
+		m := newManager(t, Func(func(context.Context, Turn) (Result, error) { <-let; return Result{Text: "at last"}, nil }), Config{})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		task, err := m.Do(ctx, work("p"))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorIs(t, err, ErrUnstopped)
+		require.Equal(t, Cancelled, task.Status)
+		require.Equal(t, 1, m.Stats().Unstopped)
 	})
 }
 
@@ -209,6 +282,25 @@ func TestUnder(t *testing.T) {
 			}
 			require.Equal(t, x.want, got)
 		}
+	})
+}
+
+// CancelAll cancels what its filter names, and all of it: one that names nothing, or a
+// page of a list, is refused.
+func TestCancelAllRefusesAPage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, &stub{prompt: hang}, Config{})
+		first := launch(t, m, work("p"))
+		launch(t, m, work("p"))
+		for _, f := range []Filter{{}, {Parent: "p", Limit: 1}, {Parent: "p", Limit: -1}, {Parent: "p", After: first.ID}, {After: first.ID, Limit: 1}} {
+			ended, err := m.CancelAll(t.Context(), f, CancelOptions{})
+			var input *InputError
+			require.ErrorAs(t, err, &input, "%+v", f)
+			require.Empty(t, ended)
+		}
+		ended, err := m.CancelAll(t.Context(), Filter{Parent: "p"}, CancelOptions{})
+		require.NoError(t, err)
+		require.Len(t, ended, 2)
 	})
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"time"
@@ -37,7 +38,9 @@ func gated(make_ kind, n int) run {
 	parents, models := names(n)
 	took := make([]int64, n)
 	gate := make(chan struct{})
-	runtime.GC()
+	// Nobody starts on memory that the one before has left: each gets its own from
+	// the system, as in a new process.
+	debug.FreeOSMemory()
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	c := make_(n, gate)
@@ -173,8 +176,7 @@ func operate(n int) operations {
 	ops.find = each(2000, func(i int) { _, _ = o.m.BySession(sessions[i%len(sessions)]) })
 	middle := subagent.Filter{Parent: subagent.SessionID(parents[len(parents)/2])}
 	sample := o.m.List(middle)
-	ops.list = each(200, func(int) { _ = o.m.List(middle) })
-	ops.copyTasks = each(200, func(int) { _ = append([]subagent.Task(nil), sample...) })
+	ops.list, ops.copyTasks = inTurn(200, func(int) { _ = o.m.List(middle) }, func(int) { _ = append([]subagent.Task(nil), sample...) })
 	ops.position = each(200, func(int) { _, _ = o.m.Get(ids[n-1]) })
 	quiet := subagent.CancelOptions{OnlyPending: true, Silent: true}
 	step := max(n/2/500, 1)
@@ -185,14 +187,24 @@ func operate(n int) operations {
 
 // each is the median time of a call.
 func each(times int, call func(i int)) float64 {
-	took := make([]float64, times)
-	for i := range took {
-		began := time.Now()
-		call(i)
-		took[i] = float64(time.Since(began))
+	own, _ := inTurn(times, call, func(int) {})
+	return own
+}
+
+// inTurn is the median time of each of two calls, made in turn so that the state of
+// the heap is the same for both.
+func inTurn(times int, one, other func(i int)) (_, _ float64) {
+	took := [2][]float64{make([]float64, times), make([]float64, times)}
+	for i := range times {
+		for j, call := range []func(int){one, other} {
+			began := time.Now()
+			call(i)
+			took[j][i] = float64(time.Since(began))
+		}
 	}
-	slices.Sort(took)
-	return took[times/2]
+	slices.Sort(took[0])
+	slices.Sort(took[1])
+	return took[0][times/2], took[1][times/2]
 }
 
 // flow is a run whose gate is open from the start and whose parents take turns:

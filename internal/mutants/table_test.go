@@ -9,13 +9,13 @@ type mutant struct {
 
 var table = []mutant{
 	// Leases.
-	{"a lease is never given back", "attempt.go", "	m.releaseLocked(&a.lease)\n", ""},
-	{"the starts share is kept", "attempt.go", "	m.freeLocked(&a.lease, shareStarts)\n", ""},
+	{"a lease is never given back", "attempt.go", "	m.releaseLocked(&t.ticket, &a.lease)\n", ""},
+	{"the starts share is kept", "attempt.go", "	m.freeLocked(&a.task.ticket, &a.lease, shareStarts)\n", ""},
 	{"limits are ignored", "concurrency.go", "s.limit != Off && s.held >= s.limit", "false && s.held >= s.limit"},
 	{"a limit lets one more in", "concurrency.go", "s.limit != Off && s.held >= s.limit", "s.limit != Off && s.held > s.limit"},
-	{"a lease is taken in part", "concurrency.go", "		if s != nil && s.fullFor(t) {\n			return lease{}, s", "		if s != nil && s == l[shareKey] && s.fullFor(t) {\n			return lease{}, s"},
-	{"limits are not forgotten", "concurrency.go", "if s.refs--; s.refs == 0 {", "if s.refs--; s.refs < 0 {"},
-	{"the lease goes back before the child rests", "stop.go", "	session := a.session\n", "	session := a.session\n	m.releaseLocked(&a.lease)\n"},
+	{"a lease is taken in part", "concurrency.go", "			if s.fullFor(t) {\n				return 0, s", "			if share == shareKey && s.fullFor(t) {\n				return 0, s"},
+	{"limits are not forgotten", "shares.go", "if s.refs--; s.refs == 0 {", "if s.refs--; s.refs < 0 {"},
+	{"the lease goes back before the child rests", "stop.go", "	session := a.session\n", "	session := a.session\n	m.releaseLocked(&a.task.ticket, &a.lease)\n"},
 
 	// Queues and dispatch.
 	{"room wakes nobody", "concurrency.go", "		m.freed = append(m.freed, s)\n", ""},
@@ -24,7 +24,7 @@ var table = []mutant{
 	{"the youngest queue goes first", "queue.go", "return q.age < o.age }", "return q.age > o.age }"},
 	{"the youngest lane goes first", "queue.go", "return l.head.before(o.head) }", "return o.head.before(l.head) }"},
 	{"a head is passed for ever", "concurrency.go", "head.passes >= maxPasses", "head.passes >= 1<<14"},
-	{"Acquire takes a start", "concurrency.go", "; creates {", "; creates || true {"},
+	{"Acquire takes a start", "concurrency.go", "		if _, creates := t.taker.(*task); creates {", "		if _, creates := t.taker.(*task); creates || true {"},
 	{"a cancelled task stays queued", "concurrency.go", "	m.unqueueLocked(&t.ticket)\n	m.dropSharesLocked(&t.ticket)\n}\n\n// unqueueLocked", "}\n\n// unqueueLocked"},
 	{"a full key is not waited for", "concurrency.go", "		home = &own.waiting\n", "		return\n"},
 	{"positions count from the block", "queue.go", "			n += int(p.live)\n", ""},
@@ -77,7 +77,7 @@ var table = []mutant{
 	{"depth is not limited", "limits.go", "o.Depth, o.Depth > m.cfg.Spawn.Depth", "o.Depth, false"},
 
 	// Telling.
-	{"live children are not counted down", "mailbox.go", "	b.live += n\n", "	b.live += max(n, 0)\n"},
+	{"live children are not counted down", "mailbox.go", "	t.owner.live--\n", ""},
 	{"a notice is dropped when the parent is busy", "notify.go", "	default:\n		b.state = mailWaiting\n", "	case d == Busy:\n		m.emptyLocked(b)\n	default:\n		b.state = mailWaiting\n"},
 	{"a notice is dropped on an error", "notify.go", "	case d == Unknown && b.failed >= m.cfg.Mailbox.Tries:\n		b.state = mailParked\n", "	case d == Unknown:\n		m.emptyLocked(b)\n"},
 	{"an unknown delivery is taken for accepted", "notify.go", "	case d == Accepted:\n		m.told", "	case d == Accepted || d == Unknown:\n		m.told"},
@@ -88,7 +88,8 @@ var table = []mutant{
 	{"a drain takes what is in flight", "mailbox.go", "b == nil || b.state == mailSending || b.state == mailDrained {\n		m.mu.Unlock()", "b == nil || b.state == mailDrained {\n		m.mu.Unlock()"},
 	{"Busy uses up the tries", "notify.go", "	if d == Unknown {\n		b.failed++", "	if true {\n		b.failed++"},
 	{"a session that is being stopped is woken", "notify.go", "u.own == b && u.status == Stopping", "false"},
-	{"what ended children left running is not counted", "mailbox.go", "		heir.inherited += n\n", ""},
+	{"what ended children left running is not counted", "mailbox.go", "		heir.inherited++\n", ""},
+	{"what is stopped with an ancestor still counts", "task.go", "		m.doomLocked(t)\n", "		t.owner.doomed++\n"},
 	{"what a task's end leaves to its heir is not counted", "task.go", "		t.inheritLocked()\n", ""},
 	{"a gone child takes its notices along", "notify.go", "	case d == Gone && b.orphaned():\n", "	case false:\n"},
 	{"nobody's notices are kept", "mailbox.go", "	if b.origin.Parent == \"\" {\n", "	if false {\n"},

@@ -176,7 +176,7 @@ func releases(s *source) (found []string) {
 // its Release: nowhere else, so that none is given back twice or forgotten.
 func TestOneRelease(t *testing.T) {
 	found := releases(checkDir(t, "."))
-	require.Equal(t, []string{"&a.lease in BackgroundManager.endLocked", "&l.lease in Lease.Release"}, where(found), "found %q", found)
+	require.Equal(t, []string{"&t.ticket in BackgroundManager.endLocked", "l.ticket in Lease.Release"}, where(found), "found %q", found)
 
 	bad := checkText(t, "type m struct{ lease int }\nfunc (m) releaseLocked(*int) {}\nfunc (a *m) cancelLocked() { a.releaseLocked(&a.lease) }")
 	require.Equal(t, []string{"&a.lease in m.cancelLocked"}, where(releases(bad)))

@@ -1,0 +1,353 @@
+package subagent_test
+
+import (
+	"reflect"
+	"time"
+
+	"github.com/seed-48fd9ae4/subagent"
+)
+
+// mail is what was seen of the telling of one parent.
+type mail struct {
+	batches map[string]*post
+	cur     *post     // made, and not taken yet
+	calls   int       // Notify calls out
+	drains  int       // Drains not acknowledged
+	gone    bool      // it said so once: what it was owed then is dropped
+	free    time.Time // when it last had nothing to take
+	back    time.Time // when a call or a Drain last came back
+	last    *post
+}
+
+// post is one batch.
+type post struct {
+	n       subagent.Notification
+	made    time.Time
+	drained bool // first seen by a Drain
+	tries   int
+	back    time.Time // when it last came back, not taken
+	sure    bool      // and with an answer that is tried for ever
+	since   time.Time // from when on its parent was free to be told
+}
+
+func (s *storm) mail(id subagent.SessionID) *mail {
+	b := s.mails[id]
+	if b == nil {
+		b = &mail{batches: map[string]*post{}, free: s.born}
+		s.mails[id] = b
+	}
+	return b
+}
+
+// posted finds a batch or opens its record, and sees that it is as it was.
+func (s *storm) posted(n subagent.Notification, drained bool) *post {
+	b := s.mail(n.Parent)
+	if p := b.batches[n.ID]; p != nil {
+		if !reflect.DeepEqual(p.n, n) {
+			s.wrong("batch %s for %q changed from %v to %v", n.ID, n.Parent, p.n, n)
+		}
+		if b.cur != p {
+			s.wrong("batch %s for %q comes again after it was taken", n.ID, n.Parent)
+		}
+		return p
+	}
+	if b.cur != nil {
+		s.wrong("%q gets another batch before the last one, %s, was taken", n.Parent, b.cur.n.ID)
+	}
+	p := &post{n: n, made: time.Now(), drained: drained, since: b.free}
+	b.batches[n.ID], b.cur, b.last = p, p, p
+	s.posts = append(s.posts, p)
+	return p
+}
+
+// sent takes in that a Notify has begun.
+func (s *storm) sent(n subagent.Notification) (c *call, try int) {
+	c = s.enter(opNotify, nil, n.Parent)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.mail(n.Parent)
+	b.calls++
+	if b.calls+b.drains > 1 {
+		s.wrong("%q is told by %d calls at once, and %d drains", n.Parent, b.calls, b.drains)
+	}
+	if !s.closed.IsZero() && s.closed.Before(time.Now()) { // in that instant it is listed
+		s.wrong("%q is told after the manager was closed", n.Parent)
+	}
+	if l := s.bySess[n.Parent]; l != nil && l.ended != nil && l.ended.Ended.Before(time.Now()) {
+		s.wrong("%q is told though its task %s ended before", n.Parent, l.id)
+	}
+	return c, s.posted(n, false).tries
+}
+
+// cameBack takes in how a Notify ended.
+func (s *storm) cameBack(c *call, n subagent.Notification, d subagent.Delivery, answered bool) {
+	s.leave(c, outcome{})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.mail(n.Parent)
+	b.calls--
+	b.back = time.Now()
+	p := b.batches[n.ID]
+	switch {
+	case answered && d == subagent.Accepted:
+		s.taken(b, p)
+	case answered && d == subagent.Gone:
+		b.gone, b.cur, b.free, s.gone = true, nil, time.Now(), true
+	default:
+		p.tries++
+		p.back, p.sure = time.Now(), answered && d == subagent.Busy
+	}
+}
+
+// taken takes in that a parent has a batch.
+func (s *storm) taken(b *mail, p *post) {
+	b.cur, b.free = nil, time.Now()
+	for _, n := range p.n.Notices {
+		if s.told[n.Task] {
+			s.wrong("task %s was told twice, the second time to %q", n.Task, p.n.Parent)
+		}
+		s.told[n.Task] = true
+	}
+}
+
+// drain takes what a parent is owed, and keeps it for a while.
+func (s *storm) drain(id subagent.SessionID, keep time.Duration, delivered bool) (got bool) {
+	n, ack, ok := s.m.Drain(id)
+	if !ok {
+		return false
+	}
+	s.mu.Lock()
+	b := s.mail(id)
+	if b.drains++; b.calls+b.drains > 1 {
+		s.wrong("a Drain takes what %q is just told: %d calls are out, and %d drains", id, b.calls, b.drains)
+	}
+	p := s.posted(n, true)
+	s.mu.Unlock()
+
+	time.Sleep(keep)
+
+	s.mu.Lock()
+	b.drains--
+	b.back = time.Now()
+	if p.back, p.sure = time.Now(), true; delivered {
+		s.taken(b, p)
+	}
+	s.mu.Unlock()
+	if delivered {
+		s.parent.Take(n)
+	}
+	ack(delivered)
+	ack(!delivered) // counts for nothing
+	return true
+}
+
+// sample sees that a parent which is owed something never seems to be owed less,
+// whatever happens meanwhile. Only roots: their children are told of in any case.
+func (s *storm) sample(parent subagent.SessionID) {
+	s.mu.Lock()
+	var expect []*life
+	ended := map[*life]bool{}
+	for _, l := range s.lives {
+		if l.in.Parent == parent && l.above == nil && l.queued != 0 && l.owing() && !s.told[l.id] {
+			expect = append(expect, l)
+			ended[l] = l.ended != nil
+		}
+	}
+	s.mu.Unlock()
+	o := s.m.Pending(parent)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bySess[parent] != nil || s.mail(parent).gone {
+		return
+	}
+	listed := map[subagent.TaskID]bool{}
+	for _, n := range o.Notices {
+		listed[n.Task] = true
+	}
+	missing := 0
+	for _, l := range expect {
+		if listed[l.id] || s.told[l.id] || !l.owing() {
+			continue
+		}
+		if missing++; ended[l] {
+			s.wrong("%q is owed task %s, and Pending does not know", parent, l.id)
+		}
+	}
+	if missing > o.Live {
+		s.wrong("%q waits for %d tasks, and Pending knows of %d and %v", parent, missing, o.Live, o.Notices)
+	}
+}
+
+// owing reports whether a task's parent will certainly be told of it. It may be
+// told of one more, if a cancel that is silent did not win.
+func (l *life) owing() bool {
+	return !l.in.NoNotice && !l.mayHush && (l.ended == nil || codeOf(*l.ended) != subagent.ParentGone)
+}
+
+// owed reports whether somebody is to be told of a task that has ended.
+func (l *life) owed() bool {
+	return l.ended != nil && !l.in.NoNotice && !l.hushed && codeOf(*l.ended) != subagent.ParentGone
+}
+
+// checkMail looks at a rest at what was made since the last one, and at what waits.
+func (s *storm) checkMail() {
+	for _, p := range s.posts {
+		s.judge(p)
+	}
+	s.posts = s.posts[:0]
+	owed, told, waiting := 0, len(s.told), 0
+	parents := map[subagent.SessionID]bool{}
+	for _, l := range s.byID {
+		if l.owed() {
+			owed++
+		}
+		parents[l.in.Parent] = true
+	}
+	for id := range parents {
+		o := s.m.Pending(id)
+		waiting += len(o.Notices)
+		s.checkBox(id, o)
+	}
+	if dropped := s.m.Stats().Notices.Dropped; s.hushing == 0 && owed != told+waiting+dropped {
+		s.wrong("%d endings are owed; %d were told, %d wait and %d were dropped", owed, told, waiting, dropped)
+	}
+}
+
+// checkBox: a mailbox is busy only with a call that is out; and what it keeps goes out
+// in time, unless it was given up.
+func (s *storm) checkBox(id subagent.SessionID, o subagent.Owed) {
+	b, now, live := s.mail(id), time.Now(), 0
+	for _, l := range s.byID {
+		if l.ended == nil && !l.doomed() && s.heir(l, now.Add(1)) == id {
+			live++
+		}
+	}
+	if o.Live != live {
+		s.wrong("%q waits for %d tasks, and Pending says %d", id, live, o.Live)
+	}
+	if out := b.calls+b.drains > 0; o.InFlight != out {
+		s.wrong("what %q is owed is in flight: %v; calls are out: %v", id, o.InFlight, out)
+	}
+	l := s.bySess[id]
+	gone := l != nil && l.ended != nil
+	for _, n := range o.Notices {
+		if b.calls == 0 && !b.gone && b.cur == nil && s.arrived(n.Task, id, b.back).Add(100*time.Millisecond).Before(s.closed) { // then it is cut off
+			s.wrong("%q is owed task %s, and the shutdown did not try to tell it", id, n.Task)
+		}
+	}
+	if b.calls+b.drains > 0 || !s.closing.IsZero() {
+		return
+	}
+	if gone && len(o.Notices) > 0 {
+		s.wrong("%q has ended and is still owed %v", id, o.Notices)
+	}
+	if gone {
+		b.cur = nil // what it was not told its parent will be
+		return
+	}
+	if l != nil && l.seen.Status == subagent.Stopping {
+		return // it is not told while it is being stopped
+	}
+	if p := b.cur; p != nil {
+		parked := !p.sure && p.tries >= s.cfg.Mailbox.Tries
+		for _, n := range o.Notices { // the next one takes up what is parked
+			at := s.arrived(n.Task, id, s.born)
+			parked = parked && (!at.After(p.back) || !now.After(at.Add(s.cfg.Mailbox.GatherMax)))
+		}
+		if due := p.back.Add(s.pause(p.tries)); now.After(due) && !parked {
+			s.wrong("%q waits for a resend of %s since %v, after %d tries", id, p.n.ID, p.back.Sub(s.born), p.tries)
+		}
+		return
+	}
+	for _, n := range o.Notices {
+		if due := s.arrived(n.Task, id, b.free).Add(s.cfg.Mailbox.GatherMax); now.After(due) {
+			s.wrong("%q was to be told of task %s at %v", id, n.Task, due.Sub(s.born))
+		}
+	}
+}
+
+// heir is the session that is told of a task that ends after an instant: its parent,
+// or where what that was owed went when it ended before.
+func (s *storm) heir(l *life, at time.Time) subagent.SessionID {
+	p := l.in.Parent
+	for above := s.bySess[p]; above != nil && above.ended != nil && above.ended.Ended.Before(at); above = s.bySess[p] {
+		p = above.in.Parent
+	}
+	return p
+}
+
+// doomed reports whether a task is, or was, stopped with an ancestor, whose notice
+// tells of both.
+func (l *life) doomed() bool {
+	return codeOf(l.seen) == subagent.ParentGone
+}
+
+// pause is the longest that a resend waits: its backoff, or the gathering of what a
+// Drain gave back.
+func (s *storm) pause(tries int) time.Duration {
+	d := s.cfg.Mailbox.Backoff
+	for range tries - 1 {
+		d = min(2*d, s.cfg.Mailbox.BackoffMax)
+	}
+	return max(d, s.cfg.Mailbox.GatherMax)
+}
+
+// arrived is when a notice came to a mailbox that was free from an instant on: at the
+// task's end, or when the last one between the two had ended.
+func (s *storm) arrived(id subagent.TaskID, at subagent.SessionID, free time.Time) time.Time {
+	late := func(t time.Time) {
+		if t.After(free) {
+			free = t
+		}
+	}
+	l := s.byID[id]
+	late(l.ended.Ended)
+	for p := l.in.Parent; p != at; {
+		above := s.bySess[p]
+		if above == nil || above.ended == nil {
+			s.wrong("task %s of %q is owed to %q, and %q has not ended", id, l.in.Parent, at, p)
+			break
+		}
+		late(above.ended.Ended)
+		late(s.mail(p).back) // what was out at that end comes on from there
+		p = above.in.Parent
+	}
+	return free
+}
+
+// judge looks at a batch once it is known what had ended when it was made.
+func (s *storm) judge(p *post) {
+	id := p.n.Parent
+	least, most := 0, 0
+	for _, l := range s.lives {
+		before, after := s.heir(l, p.made) == id, s.heir(l, p.made.Add(1)) == id // of endings in that instant
+		if before && after && !l.doomed() && l.queued != 0 && l.began.Before(p.made) && (l.ended == nil || l.ended.Ended.After(p.made)) {
+			least++
+		}
+		if (before || after) && !l.asked.After(p.made) && (l.ended == nil || !l.ended.Ended.Before(p.made)) {
+			most++
+		}
+	}
+	if p.n.Remaining < least || p.n.Remaining > most {
+		s.wrong("batch %s tells %q of %d that remain; there were %d to %d", p.n.ID, id, p.n.Remaining, least, most)
+	}
+	failed := false
+	for _, n := range p.n.Notices {
+		l := s.byID[n.Task]
+		if l == nil || !l.owed() && s.hushing == 0 || l.ended == nil || l.ended.Status != n.Status || n.Run != 1 {
+			s.wrong("%q is told of task %s, %v, which is not so, or not owed", id, n.Task, n.Status)
+			continue
+		}
+		failed = failed || n.Status != subagent.Completed
+		due := s.arrived(n.Task, id, p.since).Add(s.cfg.Mailbox.GatherMax)
+		if !p.drained && s.closing.IsZero() && p.made.After(due) {
+			s.wrong("%q was to be told of task %s at %v, and was at %v", id, n.Task, due.Sub(s.born), p.made.Sub(s.born))
+		}
+	}
+	if wake := s.cfg.Mailbox.WakeEach || p.n.Remaining == 0 || failed; p.n.Wake != wake || p.n.Final != (p.n.Remaining == 0) {
+		s.wrong("batch %s for %q wakes: %v, and is final: %v, with %d that remain", p.n.ID, id, p.n.Wake, p.n.Final, p.n.Remaining)
+	}
+	if len(p.n.Notices) == 0 && !p.n.Final {
+		s.wrong("%q is told nothing with batch %s", id, p.n.ID)
+	}
+}

@@ -1,0 +1,290 @@
+package subagent_test
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/seed-48fd9ae4/subagent"
+)
+
+// allowed sees that an error is one of these, or a context's.
+func (s *storm) allowed(err error, kinds ...error) {
+	if err == nil {
+		return
+	}
+	for _, k := range append(kinds, context.DeadlineExceeded, context.Canceled, subagent.ErrClosed) {
+		if errors.Is(err, k) {
+			return
+		}
+	}
+	s.wrong("an unexpected error: %v", err)
+}
+
+func (s *storm) must(err, kind error) {
+	if !errors.Is(err, kind) {
+		s.wrong("the error is %v and not %v", err, kind)
+	}
+}
+
+// ended compares the ending that a wait returned with what others were shown.
+func (s *storm) ended(who string, t subagent.Task, err error) {
+	if err != nil {
+		return
+	}
+	if !t.Status.Terminal() {
+		s.wrong("%s returned task %s, which is %v", who, t.ID, t.Status)
+		return
+	}
+	s.sees(who, t)
+}
+
+func (s *storm) launch(name string, in subagent.LaunchInput) *life {
+	l := s.asks(name, in)
+	t, err := s.m.Launch(context.Background(), l.in)
+	if took := time.Since(l.asked); took > 0 && !l.slow {
+		s.wrong("Launch took %v", took)
+	}
+	s.refusal(l, l.in, err)
+	s.launched(l, t, err)
+	return l
+}
+
+// refusal sees that a refused launch was refused for a reason that was true.
+func (s *storm) refusal(l *life, in subagent.LaunchInput, err error) {
+	if lost(in.Parent) && !errors.Is(err, subagent.ErrLineage) && !errors.Is(err, subagent.ErrClosed) {
+		s.wrong("the parent %q is of no known origin, and the launch ends with %v", in.Parent, err)
+	}
+	if err == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	above, root, depth := s.trace(in.Parent)
+	var limit *subagent.LimitError
+	var panicked *subagent.PanicError
+	switch {
+	case errors.Is(err, subagent.ErrClosed):
+		if s.closing.IsZero() {
+			s.wrong("a launch is refused with %v, and nobody closed the manager", err)
+		}
+	case errors.As(err, &limit):
+		s.checkRefusal(l, limit, root, depth)
+	case errors.Is(err, subagent.ErrParentEnded):
+		if !s.refusing(above) {
+			s.wrong("a launch below %q is refused with %v, and nobody above has ended", in.Parent, err)
+		}
+	case errors.Is(err, subagent.ErrLineage):
+		if !lost(in.Parent) {
+			s.wrong("a launch below %q is refused with %v", in.Parent, err)
+		}
+	case errors.Is(err, errAdmit), errors.As(err, &panicked):
+	default:
+		s.wrong("a launch below %q is refused with %v", in.Parent, err)
+	}
+}
+
+// checkRefusal: the numbers in a refusal are the configured and the true ones. Those
+// can be known where operations come one at a time.
+func (s *storm) checkRefusal(l *life, e *subagent.LimitError, root subagent.SessionID, depth int) {
+	spawn, exact := s.cfg.Spawn, s.single && l != nil && !strings.ContainsAny(l.name, ".'-+") && time.Since(l.asked) == 0
+	limit, used := 0, 0
+	switch e.Setting {
+	case "Config.Spawn.Depth":
+		limit, used, exact = spawn.Depth, depth, true
+	case "Config.Spawn.LivePerRoot":
+		limit, used = spawn.LivePerRoot, s.live(root)
+	case "Config.Spawn.TotalPerRoot":
+		limit, used = spawn.TotalPerRoot, s.total[root]
+	case "Config.Spawn.QueueDepth":
+		limit, used = spawn.QueueDepth, s.waiting(e.Key)
+	}
+	least := limit
+	if e.Kind == subagent.ErrDepthLimit {
+		least++
+	}
+	if e.Limit != limit || e.Used < least || exact && e.Used != used {
+		s.wrong("a refusal says %d of %d (%s), and it is %d of %d", e.Used, e.Limit, e.Setting, used, limit)
+	}
+}
+
+func (s *storm) do(ctx context.Context, name string, in subagent.LaunchInput) {
+	in.NoNotice = true
+	l := s.asks(name, in)
+	s.mu.Lock()
+	l.gaveUp = true // it may come to that
+	s.mu.Unlock()
+	t, err := s.m.Do(ctx, l.in)
+	if t.ID == "" {
+		if ctx.Err() == nil {
+			s.refusal(l, l.in, err)
+		}
+		s.launched(l, t, err)
+		return
+	}
+	s.launched(l, t, nil)
+	s.ended("Do", t, nil)
+	if ctx.Err() == nil && (err == nil) != (t.Status == subagent.Completed) {
+		s.wrong("Do returned task %s, which is %v, and the error %v", t.ID, t.Status, err)
+	}
+}
+
+func (s *storm) cancelOptions(r *rand.Rand) subagent.CancelOptions {
+	return subagent.CancelOptions{
+		Cause:  []subagent.ReasonCode{subagent.ByUser, subagent.ByParent, subagent.Superseded}[r.IntN(3)],
+		Silent: r.IntN(4) == 0, OnlyPending: r.IntN(6) == 0, LeaveRunning: r.IntN(10) == 0,
+	}
+}
+
+func quiet(o subagent.CancelOptions) bool { return o.Silent || o.Cause == subagent.ByParent }
+
+func (s *storm) cancel(ctx context.Context, r *rand.Rand, l *life) {
+	o := s.cancelOptions(r)
+	s.mu.Lock()
+	l.mayHush = l.mayHush || quiet(o)
+	s.mu.Unlock()
+	began := time.Now()
+	t, err := s.m.Cancel(ctx, l.id, o)
+	if took := time.Since(began); took > s.cfg.AbortGrace+settleTime {
+		s.wrong("Cancel took %v", took)
+	}
+	s.allowed(err, subagent.ErrEnded, subagent.ErrNotPending, subagent.ErrUnstopped)
+	lost, leftAlone := errors.Is(err, subagent.ErrEnded), errors.Is(err, subagent.ErrNotPending)
+	switch {
+	case lost && t.Status < subagent.Stopping, leftAlone && t.Status == subagent.Pending:
+		s.wrong("Cancel says %v, and shows task %s as %v", err, t.ID, t.Status)
+	case !lost && !leftAlone:
+		s.won(t, o, o.Cause)
+	}
+	if t.Status.Terminal() {
+		s.ended("Cancel", t, nil)
+	}
+}
+
+// won takes in that a cancel says it ended a task.
+func (s *storm) won(t subagent.Task, o subagent.CancelOptions, want subagent.ReasonCode) {
+	if codeOf(t) != want || t.Status.Terminal() && t.Status != subagent.Cancelled {
+		s.wrong("a cancel for %q won, and task %s is %v because of %v", want, t.ID, t.Status, t.Reason)
+	}
+	if err := mark(t); o.LeaveRunning && err != nil && strings.Contains(err.Error(), "left running") {
+		s.client.LeftRunning(t.ID)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l := s.lifeOf(t); l != nil {
+		l.wins++
+		l.hushed = l.hushed || quiet(o)
+	}
+}
+
+func (s *storm) cancelAll(ctx context.Context, r *rand.Rand, f subagent.Filter) {
+	o := s.cancelOptions(r)
+	s.hush(o, 1)
+	tasks, err := s.m.CancelAll(ctx, f, o)
+	s.allowed(err, subagent.ErrUnstopped)
+	for _, t := range tasks {
+		if codeOf(t) != subagent.ParentGone { // taken along by another of them
+			s.won(t, o, o.Cause)
+		}
+		if t.Status.Terminal() {
+			s.ended("CancelAll", t, nil)
+		}
+	}
+	s.hush(o, -1)
+}
+
+// hush notes that any task may be ended without a word, until it is known which.
+func (s *storm) hush(o subagent.CancelOptions, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !quiet(o) {
+		return
+	}
+	s.hushing += n
+	for _, l := range s.lives {
+		l.mayHush = true
+	}
+}
+
+func (s *storm) acquire(r *rand.Rand, _ string) {
+	keep, patience := s.while(r, 10*time.Second), s.while(r, 30*time.Second)
+	if s.ties && r.IntN(2) == 0 {
+		keep, patience = time.Second, time.Second // one gives up when another gives back
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	h := subagent.Holder{Parent: s.someone(r), Agent: []string{"a", "b"}[r.IntN(2)], Model: []string{"", "x/one"}[r.IntN(2)]}
+	s.mu.Lock()
+	p := s.newPlace(h.Parent, h.Agent, h.Model, nil)
+	s.line(p.key).add(&p)
+	s.mu.Unlock()
+	lease, err := s.m.Acquire(ctx, h)
+	s.allowed(err)
+	s.mu.Lock()
+	if err != nil {
+		p.left = time.Now()
+		s.mu.Unlock()
+		return
+	}
+	p.lease = lease
+	s.took(&p)
+	s.mu.Unlock()
+	time.Sleep(keep)
+	s.mu.Lock()
+	s.gaveBack(&p, time.Now())
+	s.mu.Unlock()
+	lease.Release()
+	lease.Release()
+}
+
+func (s *storm) reserve(r *rand.Rand, name string) {
+	parent := s.someone(r)
+	res, err := s.m.Reserve(context.Background(), parent)
+	s.refusal(nil, subagent.LaunchInput{Parent: parent}, err)
+	if err != nil {
+		return
+	}
+	s.mu.Lock()
+	_, root, depth := s.trace(parent)
+	s.reserved[root]++
+	s.total[root]++
+	s.mu.Unlock()
+	if res.Lineage.Root != root || res.Lineage.Depth != depth {
+		s.wrong("a place below %q is at %+v, and should be below %q at depth %d", parent, res.Lineage, root, depth)
+	}
+	time.Sleep(s.while(r, 10*time.Second))
+	undo := r.IntN(2) == 0
+	s.mu.Lock()
+	s.reserved[root]--
+	if undo {
+		s.total[root]--
+	}
+	s.mu.Unlock()
+	if undo {
+		res.Rollback()
+	}
+	res.Release()
+}
+
+func (s *storm) setLimit(r *rand.Rand, _ string) {
+	keys := []subagent.Key{
+		{Kind: subagent.ModelKey, Name: "x/one"}, {Kind: subagent.ProviderKey, Name: "x"}, {Kind: subagent.AgentKey, Name: "b"},
+		{Kind: subagent.GlobalKey}, {Kind: subagent.ParentKey}, {Kind: subagent.StartsKey},
+	}
+	s.limit(keys[r.IntN(len(keys))], r.IntN(5)-1)
+}
+
+// limit sets a limit and writes it down before that: both are in force in this instant.
+func (s *storm) limit(k subagent.Key, n int) {
+	s.setMu.Lock()
+	defer s.setMu.Unlock()
+	s.mu.Lock()
+	set := maps.Clone(s.epochs[len(s.epochs)-1].set)
+	set[k] = n
+	s.epochs = append(s.epochs, epoch{time.Now(), set})
+	s.mu.Unlock()
+	s.allowed(s.m.SetLimit(k, n))
+}
