@@ -45,7 +45,7 @@ func mayImport(dir, path string) bool {
 	case path == "os/signal":
 		return example // signals belong to the program
 	case path == "testing" || strings.HasPrefix(path, "testing/"):
-		return dir == "subagenttest"
+		return dir == "subagenttest" || dir == "subagenttest/scriptedllm"
 	case standard(path):
 		return true
 	case dir == ".":
