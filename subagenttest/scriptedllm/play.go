@@ -156,9 +156,18 @@ func (x *exchange) refuse(d dialect, f fault) {
 	if f.scripted && f.after >= 0 {
 		x.w.Header().Set("Retry-After", strconv.Itoa(f.after))
 	}
-	x.w.Header().Set("X-Request-Id", "req_"+x.s.newID())
+	x.identify(x.s.newID())
 	x.json(f.code, d.failure(f))
 	x.complete = true
+}
+
+// identify names the request in the answer's header, as the API does.
+func (x *exchange) identify(id string) {
+	name := "X-Request-Id"
+	if x.API == Anthropic {
+		name = "Request-Id"
+	}
+	x.w.Header().Set(name, "req_"+id)
 }
 
 // encode writes JSON as the APIs do, without escapes for HTML.

@@ -131,7 +131,7 @@ func newReply(x *exchange, d dialect, a *asked, p plan) *reply {
 	if a.stream {
 		y.ev = d.stream(y.a, func(s string) { x.write(http.StatusOK, s) })
 	}
-	x.w.Header().Set("X-Request-Id", "req_"+y.a.id)
+	x.identify(y.a.id)
 	return y
 }
 
