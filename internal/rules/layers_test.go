@@ -91,6 +91,7 @@ func TestLayers(t *testing.T) {
 	} {
 		require.False(t, mayImport(dir, path), "%s imports %s", dir, path)
 	}
+	require.False(t, mayImport("subagenttest/scriptedllm", module), "programs use it too: it is the standard library and nothing else")
 	require.True(t, mayImport("subagenttest", "testing"))
 	require.True(t, mayImport(".", module+"/internal/heap"))
 	require.True(t, reachesIn(module+"/internal/heap"))
