@@ -133,7 +133,7 @@ func idOf(prefix, tag string, step int, random string) string {
 
 func fromID(id string) (tag string, step int, ok bool) {
 	parts := strings.Split(id, "_")
-	if len(parts) != 4 || len(parts[2]) < 2 || parts[2][0] != 's' {
+	if len(parts) != 4 || parts[0] != "call" && parts[0] != "toolu" || len(parts[2]) < 2 || parts[2][0] != 's' {
 		return "", 0, false
 	}
 	step, err := strconv.Atoi(parts[2][1:])

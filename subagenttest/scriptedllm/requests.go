@@ -39,12 +39,12 @@ type Message struct {
 	Role  Role
 	Text  string // of a tool: its result
 	Calls []Call // of the assistant
-	For   string // of a tool: the id of the call, for Gemini the tool's name
+	For   string // of a tool: the id of the call; without one, the tool's name
 }
 
 // Call is a tool call that the assistant once made.
 type Call struct {
-	ID    string // "" for Gemini
+	ID    string // may be "" for Gemini
 	Name  string
 	Input json.RawMessage
 }
