@@ -136,7 +136,7 @@ var ErrClosed = errors.New("scriptedllm: the server was closed")
 //
 // The error is the context's cause, or ErrClosed.
 func (s *Server) WaitFor(ctx context.Context, match func(Request) bool) (found Request, err error) {
-	err = s.wait(ctx, func() bool {
+	err = s.wait(ctx, s.done, func() bool {
 		list := s.Requests()
 		i := slices.IndexFunc(list, match)
 		if i >= 0 {
@@ -149,10 +149,11 @@ func (s *Server) WaitFor(ctx context.Context, match func(Request) bool) (found R
 
 // WaitIdle returns when no request is being answered.
 func (s *Server) WaitIdle(ctx context.Context) error {
-	return s.wait(ctx, func() bool { return s.Open() == 0 })
+	return s.wait(ctx, nil, func() bool { return s.Open() == 0 }) // which Close leads to
 }
 
-func (s *Server) wait(ctx context.Context, ok func() bool) error {
+// wait ends with done too, if that is not nil.
+func (s *Server) wait(ctx context.Context, done <-chan struct{}, ok func() bool) error {
 	for {
 		s.mu.Lock()
 		changed := s.changed
@@ -162,7 +163,7 @@ func (s *Server) wait(ctx context.Context, ok func() bool) error {
 		}
 		select {
 		case <-changed:
-		case <-s.done:
+		case <-done:
 			if ok() {
 				return nil
 			}

@@ -92,8 +92,8 @@ func NewUnstarted(cfg Config) *Server {
 	return s
 }
 
-// Handler answers requests. Let another http.Server than the one of Start end
-// before Close.
+// Handler answers requests, for a server of your own. Close ends what hangs in it:
+// call that before you wait for your server to end.
 func (s *Server) Handler() http.Handler { return s.mux }
 
 // Start listens at an address of the loopback interface, such as "127.0.0.1:4010".

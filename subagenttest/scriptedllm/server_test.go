@@ -167,6 +167,52 @@ func TestFakeTime(t *testing.T) {
 	})
 }
 
+// Handler has its own ways to end: the request's context, and Close.
+func TestHandlerElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewUnstarted(Config{})
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		r := chatHost{}.request("", true, []Message{user("SCRIPT: say a; say b")})
+		require.Contains(t, transcript(s, r.WithContext(gone)), "<the connection breaks>")
+		require.True(t, s.Requests()[0].Gone)
+
+		var wg sync.WaitGroup
+		for _, script := range []string{"say a; hang", "sleep 9000h", "slow 9 9000h"} {
+			wg.Go(func() {
+				r := chatHost{}.request("", true, []Message{user("SCRIPT: " + script)})
+				if !strings.Contains(transcript(s, r), "<the connection breaks>") {
+					t.Errorf("%s: the answer is complete", script)
+				}
+			})
+		}
+		synctest.Wait()
+		require.Equal(t, 3, s.Open())
+		began := time.Now()
+		s.Close()
+		require.Zero(t, s.Open())
+		wg.Wait()
+		require.Zero(t, time.Since(began))
+	})
+}
+
+// Parts of a message are lines, and those of Anthropic messages of their own.
+func TestPartsOfMessages(t *testing.T) {
+	s := New(t, Config{})
+	_, got, _ := send(t, s, "POST", "/v1/chat/completions",
+		`{"messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"image_url"},{"type":"text","text":"SCRIPT: say b"}]}]}`)
+	require.Equal(t, "b", str(got, "choices", 0, "message", "content"))
+	_, got, _ = send(t, s, "POST", "/v1/messages", `{"system":"good","messages":[{"role":"user","content":[
+		{"type":"text","text":"SCRIPT: say c || say d"},{"type":"tool_result","tool_use_id":"t","content":"r"},{"type":"text","text":"x"},{"type":"text","text":"y"}]}]}`)
+	require.Equal(t, "c", str(got, "content", 0, "text"))
+	require.Equal(t, []Message{
+		{Role: RoleUser, Text: "SCRIPT: say c || say d"}, {Role: RoleTool, Text: "r", For: "t"}, {Role: RoleUser, Text: "x\ny"},
+	}, s.Requests()[1].Messages)
+	_, got, _ = send(t, s, "POST", "/v1/responses", `{"instructions":"good","input":"SCRIPT: say e"}`)
+	require.Equal(t, "e", str(got, "output", 0, "content", 0, "text"))
+	require.Equal(t, "good", s.Requests()[2].System)
+}
+
 // send sends anything to a server and returns what it answers.
 func send(t *testing.T, s *Server, method, path, body string, header ...string) (int, any, http.Header) {
 	t.Helper()
