@@ -45,7 +45,7 @@ func mayImport(dir, path string) bool {
 	case path == "os/signal":
 		return example // signals belong to the program
 	case path == "testing" || strings.HasPrefix(path, "testing/"):
-		return dir == "subagenttest"
+		return dir == "subagenttest" || dir == "subagenttest/scriptedllm"
 	case standard(path):
 		return true
 	case dir == ".":
@@ -91,6 +91,7 @@ func TestLayers(t *testing.T) {
 	} {
 		require.False(t, mayImport(dir, path), "%s imports %s", dir, path)
 	}
+	require.False(t, mayImport("subagenttest/scriptedllm", module), "programs use it too: it is the standard library and nothing else")
 	require.True(t, mayImport("subagenttest", "testing"))
 	require.True(t, mayImport(".", module+"/internal/heap"))
 	require.True(t, reachesIn(module+"/internal/heap"))

@@ -44,7 +44,7 @@ func loud(obj types.Object) bool {
 
 // A library is silent, and leaves the process to its host.
 func TestNothingIsPrinted(t *testing.T) {
-	for _, dir := range append([]string{".", "subagenttest"}, mechanisms...) {
+	for _, dir := range append([]string{".", "subagenttest", "subagenttest/scriptedllm"}, mechanisms...) {
 		none(t, "what to print, and when to exit, is the host's to say", noise(checkDir(t, dir)))
 	}
 	for _, bad := range []string{

@@ -186,7 +186,7 @@ func (s *source) checkWith(tell func(error)) (err error) {
 // exportData lists the compiled form of everything that the core can import.
 var exportData = sync.OnceValues(func() (map[string]string, error) {
 	cmd := exec.Command("go", "list", "-export", "-deps", "-f", "{{if .Export}}{{.ImportPath}}={{.Export}}{{end}}",
-		".", "./internal/heap", "./internal/clean", "./subagenttest")
+		".", "./internal/heap", "./internal/clean", "./subagenttest", "./subagenttest/scriptedllm")
 	cmd.Dir = root
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
