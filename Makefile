@@ -16,7 +16,7 @@ ifeq ($(RACE),)
 endif
 	go test $(RACE) work
 
-bench: ## figures against a floor and a baseline, with their gates; about five minutes
+bench: ## figures against a floor and a baseline, with their gates; a minute or two
 	go run ./internal/bench
 
 lint: ## gofmt, go vet, staticcheck over every module

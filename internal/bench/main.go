@@ -1,7 +1,7 @@
 // Command bench measures the manager against the least that a manager of its kind can do,
 // and against the usual way to write one, in one process and in turn.
 //
-//	go run ./internal/bench          all figures; a few minutes
+//	go run ./internal/bench          all figures; a minute or two
 //	go run ./internal/bench -gates   only what no clock can disturb
 //
 // It exits with 1 when a gate is missed. Targets are what we are after.
