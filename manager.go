@@ -89,6 +89,9 @@ func New(client SessionClient, cfg Config) (*BackgroundManager, error) {
 	if client == nil {
 		return nil, &InputError{"client", "nil", "a SessionClient is needed"}
 	}
+	if b, ok := client.(*BlockingClient); ok && b.err != nil {
+		return nil, b.err
+	}
 	cfg, err := cfg.prepared()
 	if err != nil {
 		return nil, err

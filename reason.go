@@ -28,8 +28,8 @@ const (
 )
 
 // Why a run failed: everything else. Deadline, Stalled, StepLimit, ToolLimit,
-// ToolLoop, Budget and FallbackExhausted, and Restart and SessionGone above, are
-// reserved: nothing ends a run in this way yet.
+// ToolLoop, Budget and FallbackExhausted, and Restart above, are reserved: nothing
+// ends a run in this way yet.
 const (
 	QueueTimeout      ReasonCode = "queue_timeout"
 	StartTimeout      ReasonCode = "start_timeout"

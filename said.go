@@ -88,6 +88,8 @@ func classify(op string, err error) (code ReasonCode, stopped bool) {
 		return Panicked, false
 	case op == "create":
 		return SessionFailed, false
+	case errors.Is(err, ErrSessionGone):
+		return SessionGone, true
 	case typed && session.Class == ClassAborted:
 		return PromptFailed, true
 	case typed && session.Class != ClassUnavailable:

@@ -100,7 +100,6 @@ var table = []mutant{
 	{"an own cancel is told", "cancel.go", "t.silent || o.Silent || o.Cause == ByParent", "t.silent || o.Silent"},
 
 	// Events.
-	{"an event of a foreign session is taken", "event.go", "	if t != nil && t.session == e.Session {", "	if t != nil {"},
 	{"late events count", "event.go", "a == nil || a.call != prompting || t.status == Stopping || ", "a == nil || "},
 	{"each report of a call counts", "event.go", "	if !known || c.ID == \"\" {", "	if true {"},
 	{"a call that is over begins again", "event.go", "!c.Over && (open || !known)", "!c.Over"},
@@ -112,6 +111,27 @@ var table = []mutant{
 	{"a deleted parent may launch", "event.go", "		b.origin.gone = true\n", ""},
 	{"an idle parent has to wait", "event.go", "		m.sendLocked(b)\n", ""},
 	{"progress ends with the turn", "said.go", "		s.heard = t.said.heard\n", ""},
+
+	// Hosts that do not wait.
+	{"any answer counts", "blocking_turn.go", "	whole := out.Evidence && !out.Unfinished && out.OpenTodos == 0\n", "	whole := true\n"},
+	{"old output counts", "blocking_turn.go", "	whole := out.Evidence && ", "	whole := "},
+	{"an incomplete answer counts", "blocking_turn.go", "out.Evidence && !out.Unfinished && out", "out.Evidence && out"},
+	{"open todos do not hold", "blocking_turn.go", " && out.OpenTodos == 0\n", "\n"},
+	{"an early idling is dropped", "blocking_turn.go", "			again.Reset(b.cfg.Settle << min(looks-1, 4))\n", ""},
+	{"a sign of life during the look is overlooked", "blocking_turn.go", "now.signs != s.signs || err", "now.signs < 0 || err"},
+	{"an outage is an answer", "blocking_turn.go", " || err != nil && !s.aborted && s.failed == nil {", " {"},
+	{"an outage means that nobody is there", "blocking_turn.go", "err == nil && !there {", "err != nil || !there {"},
+	{"a session that is not named is gone", "blocking_turn.go", "s.misses >= b.cfg.Misses:\n", "s.misses >= 1:\n"},
+	{"a prompt that was lost is waited for", "blocking_turn.go", "			if !b.begun(ctx, t, mark) {", "			if false {"},
+	{"a refused prompt is waited for", "blocking.go", "	if isFinal(sendErr) {", "	if false {"},
+	{"an uncertain prompt is given up", "blocking.go", "	if isFinal(sendErr) {", "	if sendErr != nil {"},
+	{"an abort before the prompt is believed", "blocking.go", "	if b.state(t).aborted { // the", "	if false { // the"},
+	{"an abort does not wait for rest", "blocking.go", "err == nil && (!known || s != HostBusy && s != HostRetrying)", "err == nil"},
+	{"an error that passes ends the turn", "blocking.go", "e.Kind == EventFailed && isFinal(e.Err) //", "e.Kind == EventFailed //"},
+	{"the poller never ends", "blocking_poll.go", "		if turns == nil {\n", "		if false {\n"},
+	{"a busy poll is no sign of life", "blocking_poll.go", "			t.alive()\n			continue\n", "			continue\n"},
+	{"a gap is not followed up", "blocking_poll.go", "	case b.resync <- struct{}{}:\n", "	case make(chan struct{}) <- struct{}{}:\n"},
+	{"single look-ups are not bounded", "blocking_turn.go", "	case b.slots <- struct{}{}:\n		defer func() { <-b.slots }()\n", "	default:\n"},
 
 	// The end.
 	{"pending tasks start during shutdown", "shutdown.go", "		if t.status == Pending {\n", "		if false {\n"},

@@ -137,12 +137,14 @@ func where(found []string) (rest []string) {
 }
 
 // Goroutines start in one place, which counts them, so that Shutdown can wait for
-// all of them; the one timer is set in one place.
+// all of them; the one timer is set in one place. The poller of Blocking is a client's,
+// and ends with its last turn.
 func TestGoroutinesStartInOnePlace(t *testing.T) {
 	found := starts(checkDir(t, "."))
 	require.Equal(t, []string{
 		"(*golang.org/x/sync/errgroup.Group).Go in BackgroundManager.releaseAll",
 		"go in BackgroundManager.goLocked",
+		"go in BlockingClient.begin",
 		"time.AfterFunc in BackgroundManager.setTimerLocked",
 	}, where(found), "Shutdown waits for what goLocked counts; found %q", found)
 	for _, dir := range mechanisms {

@@ -1,0 +1,352 @@
+package subagent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// AsyncClient is a host that takes a prompt and goes on by itself. How its turn fares
+// is told by events, which may be missing, late or double, and found out by asking.
+// [Blocking] makes a [SessionClient] of it.
+//
+// All methods may be called concurrently; each call's context ends after
+// BlockingConfig.Call. What is said of errors and panics of a SessionClient holds.
+type AsyncClient interface {
+	// Create opens a session and starts nothing.
+	Create(ctx context.Context, req CreateRequest) (SessionID, error)
+
+	// Send hands a prompt over and returns when the host has taken it; what came
+	// before belongs to an earlier one. The mark that it returns names the prompt to
+	// Output and is nobody else's business. An error of class invalid, auth,
+	// permission, quota, agent_not_found or model_not_found says that it was not
+	// taken; after any other it may have been, so that it is not sent again but
+	// looked for.
+	Send(ctx context.Context, session SessionID, p Prompt) (mark any, err error)
+
+	// Abort has the host stop what a session does. It may return before that has
+	// come to rest; an idle or unknown session is nil.
+	Abort(ctx context.Context, session SessionID) error
+
+	// Statuses says where all sessions are, in one call. A session that is missing
+	// is not busy. An error says nothing about any session.
+	Statuses(ctx context.Context) (map[SessionID]HostStatus, error)
+
+	// Output reads what a session has made of the prompt with that mark; mark is nil
+	// if Send returned none.
+	Output(ctx context.Context, session SessionID, mark any) (Output, error)
+
+	// Exists reports whether the host has such a session.
+	Exists(ctx context.Context, session SessionID) (bool, error)
+}
+
+// HostStatus is where a host says that a session is.
+type HostStatus uint8
+
+const (
+	HostUnknown  HostStatus = iota // nothing that the adapter knows: taken for HostIdle
+	HostBusy                       // a turn goes on
+	HostRetrying                   // and waits to try a model call again
+	HostIdle                       // none does
+	HostEnded                      // none does, and the last one did not end well
+)
+
+// Output is what a session has made of one prompt so far.
+type Output struct {
+	Text  string
+	Usage Usage
+	// Evidence says that the model has done something for this prompt: text, thoughts
+	// or a tool call. Blank text, a turn of no tokens and what was there before are
+	// none. Without it a session that rests has not answered yet.
+	Evidence bool
+	// Unfinished says that the last message is not complete.
+	Unfinished bool
+	// OpenTodos is how many things the session's own list says are still to be done.
+	OpenTodos int
+	Err       error // the turn failed with it
+}
+
+// BlockingConfig says how [Blocking] watches its turns. The zero value works.
+type BlockingConfig struct {
+	// Poll is the pause between two looks at all sessions, beside the events; Off
+	// relies on events alone. Defaults to 3 s.
+	Poll time.Duration
+	// Settle is the pause before a session that rests without a whole answer is looked
+	// at again. Defaults to 250 ms.
+	Settle time.Duration
+	// Started is how long a prompt may go without a sign of life, since some errors
+	// come after it was taken. Defaults to 60 s.
+	Started time.Duration
+	// Misses is how many polls in a row may not know a session before it is asked
+	// for, and how many may find it resting with an answer that is not whole. Defaults
+	// to 3.
+	Misses int
+	// Parallel bounds the calls that look after single sessions. Defaults to 8.
+	Parallel int
+	// Call bounds each call of the host. Defaults to 10 s.
+	Call time.Duration
+}
+
+// Blocking makes a [SessionClient] of a host that does not wait. Prompt returns when
+// there is evidence that the turn is over: the session rests, as an event or a poll
+// says, and has made something of this prompt. What can't be found out changes
+// nothing, and in particular ends no turn.
+//
+// Feed the host's events to BackgroundManager.HandleEvent, which passes them on; the
+// client has no goroutine and no timer while no turn is out. After a gap in the
+// stream call Resync. Abilities of the host
+// ([Releaser], [Steerer], [LineageResolver], [Notifier]) are passed through. A bad
+// setting is an *[InputError] of [New].
+func Blocking(host AsyncClient, cfg BlockingConfig) *BlockingClient {
+	err := cfg.prepare()
+	return &BlockingClient{host: host, cfg: cfg, err: err, turns: map[SessionID]*hostTurn{}, slots: make(chan struct{}, max(cfg.Parallel, 1))}
+}
+
+// prepare fills in the defaults and checks the rest.
+func (c *BlockingConfig) prepare() error {
+	for _, d := range []struct {
+		field string
+		at    *time.Duration
+		def   time.Duration
+		least time.Duration
+	}{
+		{"Poll", &c.Poll, 3 * time.Second, Off}, {"Settle", &c.Settle, 250 * time.Millisecond, 1},
+		{"Started", &c.Started, time.Minute, 1}, {"Call", &c.Call, 10 * time.Second, 1},
+	} {
+		if *d.at = cmp.Or(*d.at, d.def); *d.at < d.least {
+			return &InputError{"BlockingConfig." + d.field, d.at.String(), leastRule(int64(d.least))}
+		}
+	}
+	for _, n := range []struct {
+		field string
+		at    *int
+		def   int
+	}{{"Misses", &c.Misses, 3}, {"Parallel", &c.Parallel, 8}} {
+		if *n.at = cmp.Or(*n.at, n.def); *n.at < 1 {
+			return &InputError{"BlockingConfig." + n.field, strconv.Itoa(*n.at), leastRule(1)}
+		}
+	}
+	return nil
+}
+
+// BlockingClient is what [Blocking] makes.
+type BlockingClient struct {
+	host  AsyncClient
+	cfg   BlockingConfig
+	err   error         // what is wrong with cfg; New returns it
+	slots chan struct{} // one element per call that looks after a single session
+
+	mu      sync.Mutex // guards all below, and the state of every turn
+	turns   map[SessionID]*hostTurn
+	polling bool          // the poller runs
+	resync  chan struct{} // has an element to have it look now
+}
+
+// hostTurn is one Prompt that is out. Guarded by the client's mu but for session and
+// wake, which do not change.
+type hostTurn struct {
+	session SessionID
+	wake    chan struct{} // has an element when there is something new
+	turnState
+}
+
+// turnState is what is known of a turn.
+type turnState struct {
+	signs   int   // of life so far: text, tools, a busy session and so on
+	resting bool  // the last word is that the session rests …
+	ended   bool  // … and that its turn did not end well
+	aborted bool  // Abort was called
+	deleted bool  // the session is no more
+	misses  int   // polls in a row that did not know the session
+	rests   int   // polls in a row that found it resting, or did not know it
+	failed  error // a terminal error that an event told of
+}
+
+var (
+	// ErrSessionGone: the host does not know the session any more.
+	ErrSessionGone = errors.New("subagent: session gone")
+
+	errNotStarted = errors.New("there was no sign of life within BlockingConfig.Started")
+	errUnfinished = errors.New("the session rests and its answer is not complete")
+	errEnded      = errors.New("the host ended the turn")
+)
+
+// finalClasses are the classes of an error of Send after which nothing was sent, and of
+// an error of a turn after which it does not go on.
+var finalClasses = map[Class]bool{
+	ClassInvalid: true, ClassAuth: true, ClassPermission: true, ClassQuota: true, ClassAgentNotFound: true,
+	ClassModelNotFound: true, ClassContextLength: true, ClassAborted: true,
+}
+
+func isFinal(err error) bool {
+	var said *SessionError
+	return errors.As(err, &said) && said != nil && finalClasses[said.Class]
+}
+
+// Create is the host's.
+func (b *BlockingClient) Create(ctx context.Context, req CreateRequest) (SessionID, error) {
+	return b.host.Create(ctx, req)
+}
+
+// Prompt sends a prompt and waits for its turn to be over.
+func (b *BlockingClient) Prompt(ctx context.Context, id SessionID, p Prompt) (Result, error) {
+	t, err := b.begin(id)
+	if err != nil {
+		return Result{}, &SessionError{Op: "prompt", Session: id, Class: ClassInvalid, Err: err}
+	}
+	defer b.end(t)
+	call, cancel := context.WithTimeout(ctx, b.cfg.Call)
+	mark, sendErr := b.host.Send(call, id, p)
+	cancel()
+	if isFinal(sendErr) {
+		return Result{}, sendErr
+	}
+	if b.state(t).aborted { // the abort may have come before the prompt
+		if err := b.Abort(ctx, id); err != nil {
+			return Result{}, &SessionError{Op: "prompt", Session: id, Err: err}
+		}
+	}
+	return b.await(ctx, t, mark, sendErr)
+}
+
+func (b *BlockingClient) begin(id SessionID) (*hostTurn, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.turns[id] != nil {
+		return nil, errBusy
+	}
+	t := &hostTurn{session: id, wake: make(chan struct{}, 1)}
+	b.turns[id] = t
+	if !b.polling && b.cfg.Poll != Off {
+		b.polling, b.resync = true, make(chan struct{}, 1)
+		go b.poll(b.resync)
+	}
+	return t, nil
+}
+
+func (b *BlockingClient) end(t *hostTurn) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.turns, t.session)
+	if len(b.turns) == 0 {
+		b.lookNow()
+	}
+}
+
+func (b *BlockingClient) state(t *hostTurn) turnState {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return t.turnState
+}
+
+// news is called, under mu, when something of a turn has changed.
+func (t *hostTurn) news() {
+	select {
+	case t.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Abort has the host stop a turn, and returns when the host says that the session
+// rests. While it does not, it is asked again: the turn may have begun behind the
+// first time.
+func (b *BlockingClient) Abort(ctx context.Context, id SessionID) error {
+	b.mu.Lock()
+	if t := b.turns[id]; t != nil {
+		t.aborted = true
+	}
+	b.mu.Unlock()
+	pause := time.NewTicker(b.cfg.Settle)
+	defer pause.Stop()
+	for {
+		if err := b.slot(ctx, func(ctx context.Context) error { return b.host.Abort(ctx, id) }); err != nil {
+			return err
+		}
+		all, err := b.statuses(ctx)
+		if s, known := all[id]; err == nil && (!known || s != HostBusy && s != HostRetrying) {
+			break
+		}
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			return &SessionError{Op: "abort", Session: id, Err: cmp.Or(err, context.Cause(ctx))}
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if t := b.turns[id]; t != nil {
+		t.resting = true
+		t.news()
+	}
+	return nil
+}
+
+// HandleEvent takes in what the host tells of a session; BackgroundManager.HandleEvent
+// calls it.
+func (b *BlockingClient) HandleEvent(e SessionEvent) {
+	final := e.Kind == EventFailed && isFinal(e.Err) // looks into an error of the host: not under mu
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t := b.turns[e.Session]
+	if t == nil {
+		return
+	}
+	switch {
+	case e.Kind == EventIdle:
+		t.resting = true
+	case e.Kind == EventDeleted:
+		t.deleted = true
+	case final:
+		t.failed = e.Err
+	default:
+		t.alive()
+		return
+	}
+	t.news()
+}
+
+// alive is a sign of life.
+func (t *hostTurn) alive() {
+	t.signs++
+	t.resting, t.ended, t.misses, t.rests = false, false, 0, 0
+}
+
+// Release, Steer, ParentOf and Notify are the host's, if it has them.
+func (b *BlockingClient) Release(ctx context.Context, id SessionID) error {
+	if r, ok := b.host.(Releaser); ok {
+		return r.Release(ctx, id)
+	}
+	return errors.ErrUnsupported
+}
+
+// Steer is the host's, if it has it.
+func (b *BlockingClient) Steer(ctx context.Context, id SessionID, text string) error {
+	if s, ok := b.host.(Steerer); ok {
+		return s.Steer(ctx, id, text)
+	}
+	return errors.ErrUnsupported
+}
+
+// ParentOf is the host's, if it has it.
+func (b *BlockingClient) ParentOf(ctx context.Context, id SessionID) (SessionID, error) {
+	if l, ok := b.host.(LineageResolver); ok {
+		return l.ParentOf(ctx, id)
+	}
+	return "", errors.ErrUnsupported
+}
+
+// Notify is the host's, if it has it.
+func (b *BlockingClient) Notify(ctx context.Context, n Notification) (Delivery, error) {
+	if h, ok := b.host.(Notifier); ok {
+		return h.Notify(ctx, n)
+	}
+	return Unknown, errors.ErrUnsupported
+}
+
+var (
+	_ EventSink = (*BlockingClient)(nil)
+	_ Releaser  = (*BlockingClient)(nil)
+)

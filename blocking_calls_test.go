@@ -1,0 +1,148 @@
+package subagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Scenario 64: an error of Send that leaves it open whether the prompt arrived does
+// not have it sent again; the turn is looked for. A refusal ends it at once.
+func TestBlockingSend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newSlowHost()
+		h.send = func(context.Context, SessionID) error { return errors.New("the line was cut") }
+		m, task := blocked(t, h, BlockingConfig{})
+		require.Equal(t, Running, get(t, m, task.ID).Status)
+		m.HandleEvent(event(task.Session, EventText))
+		h.says(task.Session, wholeOutput)
+		h.is(task.Session, HostIdle)
+		ended, err := m.Wait(t.Context(), task.ID)
+		require.NoError(t, err)
+		require.Equal(t, Completed, ended.Status)
+		require.EqualValues(t, 1, h.sends.Load())
+
+		lost := launch(t, m, work("p"))
+		ended, err = m.Wait(t.Context(), lost.ID)
+		require.NoError(t, err)
+		require.ErrorIs(t, ended.Reason, PromptFailed)
+		require.ErrorContains(t, ended.Reason, "the line was cut")
+		require.Equal(t, time.Minute, ended.Ended.Sub(ended.Started))
+
+		h.send = func(context.Context, SessionID) error {
+			return &SessionError{Op: "prompt", Class: ClassModelNotFound, Err: errors.New("no such model")}
+		}
+		refused := launch(t, m, work("p"))
+		ended, err = m.Wait(t.Context(), refused.ID)
+		require.NoError(t, err)
+		require.ErrorIs(t, ended.Reason, SessionFailed)
+		require.Zero(t, ended.Ended.Sub(ended.Started))
+	})
+}
+
+// An Abort returns when the session rests, and is made again until it does; what the
+// turn had said is kept. An Abort that comes before the prompt is made again behind it.
+func TestBlockingAbort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newSlowHost()
+		m, task := blocked(t, h, BlockingConfig{})
+		h.says(task.Session, Output{Text: "so far", Evidence: true, Unfinished: true})
+		h.abort = func(_ context.Context, id SessionID) error {
+			if h.aborts.Load() > 2 {
+				h.is(id, HostIdle)
+			}
+			return nil
+		}
+		began := time.Now()
+		ended, err := m.Cancel(t.Context(), task.ID, CancelOptions{})
+		require.NoError(t, err)
+		require.Equal(t, 500*time.Millisecond, time.Since(began))
+		require.Equal(t, "so far", ended.Result.Text)
+		require.True(t, ended.Result.Partial)
+		require.EqualValues(t, 3, h.aborts.Load(), "as long as the session is busy")
+	})
+	synctest.Test(t, func(t *testing.T) {
+		h := newSlowHost()
+		h.send = func(_ context.Context, id SessionID) error {
+			time.Sleep(time.Second)
+			h.is(id, HostBusy)
+			return nil
+		}
+		m, task := blocked(t, h, BlockingConfig{})
+		ended, err := m.Cancel(t.Context(), task.ID, CancelOptions{})
+		require.NoError(t, err)
+		require.Nil(t, ended.Attempts[0].Unstopped)
+		pass(time.Minute)
+		all, err := h.Statuses(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, HostIdle, all[task.Session])
+	})
+}
+
+// Scenarios 89, 91 and 92: one status call for all sessions, never two at a time, a
+// bounded number of calls for single ones, and nothing while no turn is out.
+func TestBlockingPolls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newSlowHost()
+		h.slowly(10 * time.Millisecond)
+		b := Blocking(h, BlockingConfig{})
+		m := newManager(t, b, Config{Keys: KeyLimits{Default: Off}, Spawn: SpawnLimits{LivePerRoot: Off}})
+		for range 1000 {
+			launch(t, m, work("p"))
+		}
+		pass(time.Second)
+		require.Zero(t, h.polls.Load())
+		pass(2500 * time.Millisecond)
+		require.EqualValues(t, 1, h.polls.Load())
+		for i := range 1000 {
+			id := SessionID(fmt.Sprint("ses_", i+1))
+			h.says(id, wholeOutput)
+			h.is(id, HostIdle)
+		}
+		b.Resync()
+		synctest.Wait()
+		require.EqualValues(t, 2, h.polls.Load(), "a gap has all looked at at once")
+		pass(2 * time.Second)
+		require.Equal(t, 1000, m.Stats().Tasks[Completed])
+		require.LessOrEqual(t, h.most.Load(), int64(8))
+		polls := h.polls.Load()
+		pass(time.Hour)
+		require.Equal(t, polls, h.polls.Load(), "nothing is asked while nothing runs")
+	})
+}
+
+// A host without an ability of its own has none through Blocking.
+func TestBlockingAbilities(t *testing.T) {
+	b := Blocking(newSlowHost(), BlockingConfig{})
+	_, err := b.ParentOf(t.Context(), "s")
+	require.ErrorIs(t, err, errors.ErrUnsupported)
+	_, err = b.Notify(t.Context(), Notification{})
+	require.ErrorIs(t, err, errors.ErrUnsupported)
+	require.ErrorIs(t, b.Release(t.Context(), "s"), errors.ErrUnsupported)
+	require.ErrorIs(t, b.Steer(t.Context(), "s", "x"), errors.ErrUnsupported)
+}
+
+// A setting that can't be is refused by New, by name.
+func TestBlockingConfig(t *testing.T) {
+	for field, c := range map[string]struct {
+		cfg   BlockingConfig
+		value string
+		rule  string
+	}{
+		"Poll":     {BlockingConfig{Poll: -2}, "-2ns", "must be positive, 0 for the default, or Off"},
+		"Settle":   {BlockingConfig{Settle: Off}, "-1ns", "must be at least 1, or 0 for the default"},
+		"Started":  {BlockingConfig{Started: -5}, "-5ns", "must be at least 1, or 0 for the default"},
+		"Call":     {BlockingConfig{Call: Off}, "-1ns", "must be at least 1, or 0 for the default"},
+		"Misses":   {BlockingConfig{Misses: Off}, "-1", "must be at least 1, or 0 for the default"},
+		"Parallel": {BlockingConfig{Parallel: -8}, "-8", "must be at least 1, or 0 for the default"},
+	} {
+		m, err := New(Blocking(newSlowHost(), c.cfg), Config{})
+		require.Nil(t, m)
+		wrong("BlockingConfig."+field, c.value, c.rule)(t, err)
+	}
+}

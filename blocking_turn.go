@@ -1,0 +1,136 @@
+package subagent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"time"
+)
+
+// How a turn of a host that does not wait is found to be over.
+
+// await is the turn: it looks whenever there is something new, and again after a
+// while as long as the session rests without a whole answer.
+func (b *BlockingClient) await(ctx context.Context, t *hostTurn, mark any, sendErr error) (Result, error) {
+	started := time.NewTimer(b.cfg.Started)
+	defer started.Stop()
+	again := time.NewTimer(0)
+	defer again.Stop()
+	looks := 0 // in a row, that found the session resting and its answer not whole
+	for {
+		select {
+		case <-t.wake:
+		case <-again.C:
+		case <-started.C:
+			if !b.begun(ctx, t, mark) {
+				return Result{}, &SessionError{Op: "prompt", Session: t.session, Class: ClassUnavailable, Err: cmp.Or(sendErr, errNotStarted)}
+			}
+			continue
+		case <-ctx.Done():
+			if s := b.state(t); !s.aborted || !s.resting {
+				return Result{}, &SessionError{Op: "prompt", Session: t.session, Err: context.Cause(ctx)}
+			}
+			ctx = context.WithoutCancel(ctx) // it was stopped, and has come to rest
+		}
+		r, over, err := b.judge(ctx, t, mark, looks)
+		if over {
+			return r, err
+		}
+		if looks++; !b.state(t).resting {
+			looks = 0
+		} else {
+			again.Reset(b.cfg.Settle << min(looks-1, 4))
+		}
+	}
+}
+
+// begun reports whether there was any sign of life.
+func (b *BlockingClient) begun(ctx context.Context, t *hostTurn, mark any) bool {
+	if b.state(t).signs > 0 {
+		return true
+	}
+	out, err := b.output(ctx, t, mark)
+	return err == nil && out.Evidence
+}
+
+// judge finds out whether a turn is over. What it can't find out, or what was
+// overtaken by a sign of life meanwhile, changes nothing.
+func (b *BlockingClient) judge(ctx context.Context, t *hostTurn, mark any, looks int) (r Result, over bool, err error) {
+	fail := func(class Class, err error) (Result, bool, error) {
+		return r, true, &SessionError{Op: "prompt", Session: t.session, Class: class, Err: err}
+	}
+	s := b.state(t)
+	if s.aborted {
+		ctx = context.WithoutCancel(ctx) // which ends as soon as Abort has returned
+	}
+	switch {
+	case s.deleted:
+		return fail(ClassUnknown, ErrSessionGone)
+	case !s.resting && s.failed == nil:
+		return r, false, nil
+	case s.misses >= b.cfg.Misses:
+		if there, err := b.exists(ctx, t); err == nil && !there {
+			return fail(ClassUnknown, ErrSessionGone)
+		}
+	}
+	out, err := b.output(ctx, t, mark)
+	if now := b.state(t); now.signs != s.signs || err != nil && !s.aborted && s.failed == nil {
+		return r, false, nil
+	}
+	r = Result{Text: out.Text, Usage: out.Usage}
+	whole := out.Evidence && !out.Unfinished && out.OpenTodos == 0
+	switch {
+	case s.aborted:
+		return fail(ClassAborted, errAborted)
+	case s.failed != nil:
+		return r, true, s.failed
+	case out.Err != nil:
+		return r, true, out.Err
+	case s.ended:
+		return fail(ClassAborted, errEnded)
+	case whole:
+		return r, true, nil
+	case out.OpenTodos > 0, s.signs == 0, looks < b.cfg.Misses, b.cfg.Poll != Off && s.rests < b.cfg.Misses:
+		return r, false, nil
+	case out.Unfinished:
+		return fail(ClassUnavailable, errUnfinished)
+	}
+	return r, true, nil // a turn that said nothing, which the manager knows how to take
+}
+
+var errAborted = errors.New("the turn was aborted")
+
+// output and exists look after one session, so many at a time.
+func (b *BlockingClient) output(ctx context.Context, t *hostTurn, mark any) (out Output, err error) {
+	err = b.slot(ctx, func(ctx context.Context) (err error) {
+		out, err = b.host.Output(ctx, t.session, mark)
+		return err
+	})
+	return out, err
+}
+
+// exists also begins a new count of misses when the answer is yes.
+func (b *BlockingClient) exists(ctx context.Context, t *hostTurn) (there bool, err error) {
+	err = b.slot(ctx, func(ctx context.Context) (err error) {
+		there, err = b.host.Exists(ctx, t.session)
+		return err
+	})
+	if there && err == nil {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		t.misses = 0
+	}
+	return there, err
+}
+
+func (b *BlockingClient) slot(ctx context.Context, call func(context.Context) error) error {
+	select {
+	case b.slots <- struct{}{}:
+		defer func() { <-b.slots }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.Call)
+	defer cancel()
+	return call(ctx)
+}

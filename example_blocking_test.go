@@ -1,0 +1,87 @@
+package subagent_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/seed-48fd9ae4/subagent"
+)
+
+// eventful is a host that takes a prompt, works by itself, and tells what goes on.
+type eventful struct {
+	tell func(subagent.SessionEvent)
+
+	mu      sync.Mutex
+	busy    map[subagent.SessionID]bool
+	answers map[subagent.SessionID]string
+}
+
+func (h *eventful) Create(_ context.Context, req subagent.CreateRequest) (subagent.SessionID, error) {
+	return subagent.SessionID("session of " + req.Description), nil
+}
+
+func (h *eventful) Send(_ context.Context, id subagent.SessionID, p subagent.Prompt) (any, error) {
+	h.set(id, true, "")
+	go func() { // in a real host this goes on elsewhere, and an event stream tells of it
+		h.tell(subagent.SessionEvent{Session: id, Kind: subagent.EventTool, Tool: subagent.ToolCall{ID: "1", Name: "read"}})
+		h.set(id, false, "read "+p.Text)
+		h.tell(subagent.SessionEvent{Session: id, Kind: subagent.EventIdle})
+	}()
+	return nil, nil
+}
+
+func (h *eventful) set(id subagent.SessionID, busy bool, answer string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.busy[id], h.answers[id] = busy, answer
+}
+
+func (h *eventful) Abort(_ context.Context, id subagent.SessionID) error {
+	h.set(id, false, "")
+	return nil
+}
+
+func (h *eventful) Statuses(context.Context) (map[subagent.SessionID]subagent.HostStatus, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	all := map[subagent.SessionID]subagent.HostStatus{}
+	for id, busy := range h.busy {
+		all[id] = map[bool]subagent.HostStatus{true: subagent.HostBusy, false: subagent.HostIdle}[busy]
+	}
+	return all, nil
+}
+
+func (h *eventful) Output(_ context.Context, id subagent.SessionID, _ any) (subagent.Output, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return subagent.Output{Text: h.answers[id], Evidence: h.answers[id] != ""}, nil
+}
+
+func (h *eventful) Exists(_ context.Context, id subagent.SessionID) (bool, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, ok := h.busy[id]
+	return ok, nil
+}
+
+// A host that speaks in events becomes a client with Blocking. Its events go to the
+// manager's HandleEvent.
+func ExampleBlocking() {
+	host := &eventful{busy: map[subagent.SessionID]bool{}, answers: map[subagent.SessionID]string{}}
+	client := subagent.Blocking(host, subagent.BlockingConfig{Poll: time.Second})
+	m, err := subagent.New(client, subagent.Config{})
+	if err != nil {
+		panic(err)
+	}
+	defer m.Close()
+	host.tell = m.HandleEvent
+
+	task, err := m.Do(context.Background(), subagent.LaunchInput{Parent: "p", Agent: "explore", Prompt: "the parser", Description: "parser"})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(task.Result.Text, "with", task.Progress.ToolCalls, "tool call:", task.Progress.LastTool)
+	// Output: read the parser with 1 tool call: read
+}
