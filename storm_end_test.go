@@ -107,12 +107,17 @@ func (s *storm) fullBatch() {
 			}
 		}
 		s.mu.Unlock()
-		for n := range min(most+1, s.cfg.Spawn.LivePerRoot, s.cfg.Spawn.TotalPerRoot&0xff) {
-			t, err := s.m.Get(s.launch(fmt.Sprint("fresh", i, "-", n), in).id)
+		n := 0
+		for try := range min(most+1, s.cfg.Spawn.LivePerRoot, s.cfg.Spawn.TotalPerRoot&0xff) {
+			t, err := s.m.Get(s.launch(fmt.Sprint("fresh", i, "-", try), in).id)
+			if err != nil && n >= at {
+				continue // those before it are still being created, and its queue is full
+			}
 			waits := err != nil || t.Status == subagent.Pending
 			if waits && n < at || !waits && n >= most && most < 6 {
 				s.wrong("of a full batch of %d of %v, task %d is %v: %v", most, in, n, t.Status, err)
 			}
+			n++
 		}
 		time.Sleep(time.Minute)
 		s.rest()
