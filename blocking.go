@@ -158,7 +158,8 @@ type turnState struct {
 	signs   int   // of life so far: text, tools, a busy session and so on
 	resting bool  // the last word is that the session rests …
 	ended   bool  // … and that its turn did not end well
-	aborted bool  // Abort was called
+	asked   bool  // Abort was called …
+	aborted bool  // … and has seen the session rest
 	deleted bool  // the session is no more
 	misses  int   // polls in a row that did not know the session
 	rests   int   // polls in a row that found it resting, or did not know it
@@ -204,7 +205,7 @@ func (b *BlockingClient) Prompt(ctx context.Context, id SessionID, p Prompt) (Re
 	if isFinal(sendErr) {
 		return Result{}, sendErr
 	}
-	if b.state(t).aborted { // the abort may have come before the prompt
+	if b.state(t).asked { // the abort may have come before the prompt
 		if err := b.Abort(ctx, id); err != nil {
 			return Result{}, &SessionError{Op: "prompt", Session: id, Err: err}
 		}
@@ -256,17 +257,25 @@ func (t *hostTurn) news() {
 func (b *BlockingClient) Abort(ctx context.Context, id SessionID) error {
 	b.mu.Lock()
 	if t := b.turns[id]; t != nil {
-		t.aborted = true
+		t.asked = true
 	}
 	b.mu.Unlock()
-	pause := time.NewTicker(b.cfg.Settle)
+	pause := time.NewTicker(max(b.cfg.Settle/5, 1))
 	defer pause.Stop()
-	for {
+	for misses := 0; ; {
 		if err := b.slot(ctx, func(ctx context.Context) error { return b.host.Abort(ctx, id) }); err != nil {
 			return err
 		}
 		all, err := b.statuses(ctx)
-		if s, known := all[id]; err == nil && (!known || s != HostBusy && s != HostRetrying) {
+		switch s, known := all[id]; {
+		case err != nil || s == HostBusy || s == HostRetrying:
+			misses = 0
+		case known:
+			misses = b.cfg.Misses
+		default:
+			misses++
+		}
+		if misses >= b.cfg.Misses {
 			break
 		}
 		select {
@@ -278,7 +287,7 @@ func (b *BlockingClient) Abort(ctx context.Context, id SessionID) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if t := b.turns[id]; t != nil {
-		t.resting = true
+		t.aborted, t.resting = true, true
 		t.news()
 	}
 	return nil
@@ -311,7 +320,7 @@ func (b *BlockingClient) HandleEvent(e SessionEvent) {
 // alive is a sign of life.
 func (t *hostTurn) alive() {
 	t.signs++
-	t.resting, t.ended, t.misses, t.rests = false, false, 0, 0
+	t.resting, t.ended, t.aborted, t.misses, t.rests = false, false, false, 0, 0
 }
 
 // Release, Steer, ParentOf and Notify are the host's, if it has them.

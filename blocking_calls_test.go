@@ -61,7 +61,7 @@ func TestBlockingAbort(t *testing.T) {
 		began := time.Now()
 		ended, err := m.Cancel(t.Context(), task.ID, CancelOptions{})
 		require.NoError(t, err)
-		require.Equal(t, 500*time.Millisecond, time.Since(began))
+		require.Equal(t, 100*time.Millisecond, time.Since(began))
 		require.Equal(t, "so far", ended.Result.Text)
 		require.True(t, ended.Result.Partial)
 		require.EqualValues(t, 3, h.aborts.Load(), "as long as the session is busy")
@@ -145,4 +145,22 @@ func TestBlockingConfig(t *testing.T) {
 		require.Nil(t, m)
 		wrong("BlockingConfig."+field, c.value, c.rule)(t, err)
 	}
+}
+
+// A session is asked for only when three polls did not know it, and a poll that finds it
+// busy is a sign of life, also when no event ever comes.
+func TestBlockingByPollsAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newSlowHost()
+		m, task := blocked(t, h, BlockingConfig{})
+		pass(5 * time.Minute)
+		require.Equal(t, Running, get(t, m, task.ID).Status)
+		h.loses(task.Session)
+		h.forgets(task.Session)
+		pass(7 * time.Second)
+		require.Equal(t, Running, get(t, m, task.ID).Status)
+		require.Zero(t, h.exists.Load())
+		pass(3 * time.Second)
+		require.ErrorIs(t, get(t, m, task.ID).Reason, SessionGone)
+	})
 }

@@ -1,6 +1,7 @@
 package subagent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ type slowHost struct {
 	outputs  map[SessionID]Output
 	gone     map[SessionID]bool
 	down     error // of Statuses, Output and Exists
+	unsure   error // of Exists alone
 	send     func(context.Context, SessionID) error
 	abort    func(context.Context, SessionID) error
 	slow     time.Duration
@@ -86,7 +88,7 @@ func (h *slowHost) Exists(_ context.Context, id SessionID) (bool, error) {
 	h.exists.Add(1)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return !h.gone[id], h.down
+	return !h.gone[id], cmp.Or(h.unsure, h.down)
 }
 
 func (h *slowHost) is(id SessionID, s HostStatus) {
@@ -259,6 +261,12 @@ func TestBlockingGoesOn(t *testing.T) {
 			h.is(id, HostIdle)
 		},
 		"scenario 88: not named, and there": func(h *slowHost, m *BackgroundManager, id SessionID) { h.forgets(id) },
+		"scenario 88: not named, and whether it is there can't be said": func(h *slowHost, m *BackgroundManager, id SessionID) {
+			h.mu.Lock()
+			h.unsure, h.gone[id] = errors.New("no route"), true
+			h.mu.Unlock()
+			h.forgets(id)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
