@@ -260,8 +260,6 @@ func (b *BlockingClient) Abort(ctx context.Context, id SessionID) error {
 		t.asked = true
 	}
 	b.mu.Unlock()
-	pause := time.NewTicker(max(b.cfg.Settle/5, 1))
-	defer pause.Stop()
 	for misses := 0; ; {
 		if err := b.slot(ctx, func(ctx context.Context) error { return b.host.Abort(ctx, id) }); err != nil {
 			return err
@@ -278,9 +276,11 @@ func (b *BlockingClient) Abort(ctx context.Context, id SessionID) error {
 		if misses >= b.cfg.Misses {
 			break
 		}
+		pause := time.NewTimer(max(b.cfg.Settle/5, 1))
 		select {
 		case <-pause.C:
 		case <-ctx.Done():
+			pause.Stop()
 			return &SessionError{Op: "abort", Session: id, Err: cmp.Or(err, context.Cause(ctx))}
 		}
 	}

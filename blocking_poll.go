@@ -23,17 +23,17 @@ func (b *BlockingClient) lookNow() {
 
 // poll is the goroutine that looks at all sessions. It ends with the last turn.
 func (b *BlockingClient) poll(resync chan struct{}) {
-	pause := time.NewTicker(b.cfg.Poll)
-	defer pause.Stop()
 	defer func() { // also when the host ends the goroutine
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.polling = b.polling && b.resync != resync
 	}()
 	for {
+		pause := time.NewTimer(b.cfg.Poll)
 		select {
 		case <-pause.C:
 		case <-resync:
+			pause.Stop()
 		}
 		turns := b.out()
 		if turns == nil {

@@ -12,36 +12,50 @@ import (
 // await is the turn: it looks whenever there is something new, and again after a
 // while as long as the session rests without a whole answer.
 func (b *BlockingClient) await(ctx context.Context, t *hostTurn, mark any, sendErr error) (Result, error) {
-	started := time.NewTimer(b.cfg.Started)
-	defer started.Stop()
-	again := time.NewTimer(0)
-	defer again.Stop()
-	looks := 0 // in a row, that found the session resting and its answer not whole
+	startBy := time.Now().Add(b.cfg.Started)
+	lookAt := startBy
+	looks, begun := 0, false // looks in a row that found the session resting and its answer not whole
 	for {
-		select {
-		case <-t.wake:
-		case <-again.C:
-		case <-started.C:
-			if !b.begun(ctx, t, mark) {
-				return Result{}, &SessionError{Op: "prompt", Session: t.session, Class: ClassUnavailable, Err: cmp.Or(sendErr, errNotStarted)}
-			}
-			continue
-		case <-ctx.Done():
+		next := lookAt
+		if !begun && startBy.Before(next) {
+			next = startBy
+		}
+		if !b.pause(ctx, t, time.Until(next)) {
 			if s := b.state(t); !s.aborted || !s.resting {
 				return Result{}, &SessionError{Op: "prompt", Session: t.session, Err: context.Cause(ctx)}
 			}
 			ctx = context.WithoutCancel(ctx) // it was stopped, and has come to rest
 		}
+		if !begun && !time.Now().Before(startBy) {
+			if begun = b.begun(ctx, t, mark); !begun {
+				return Result{}, &SessionError{Op: "prompt", Session: t.session, Class: ClassUnavailable, Err: cmp.Or(sendErr, errNotStarted)}
+			}
+		}
 		r, over, err := b.judge(ctx, t, mark, looks)
 		if over {
 			return r, err
 		}
-		if looks++; !b.state(t).resting {
-			looks = 0
+		if b.state(t).resting {
+			looks++
+			lookAt = time.Now().Add(b.cfg.Settle << min(looks-1, 4))
 		} else {
-			again.Reset(b.cfg.Settle << min(looks-1, 4))
+			looks = 0
+			lookAt = time.Now().Add(time.Hour) // or at the next news
 		}
 	}
+}
+
+// pause waits for news of a turn, and so long at most; false means that ctx has ended.
+func (b *BlockingClient) pause(ctx context.Context, t *hostTurn, most time.Duration) bool {
+	timer := time.NewTimer(max(most, 1))
+	defer timer.Stop()
+	select {
+	case <-t.wake:
+	case <-timer.C:
+	case <-ctx.Done():
+		return false
+	}
+	return true
 }
 
 // begun reports whether there was any sign of life.
