@@ -22,13 +22,13 @@ func TestBlockingSend(t *testing.T) {
 		m.HandleEvent(event(task.Session, EventText))
 		h.says(task.Session, wholeOutput)
 		h.is(task.Session, HostIdle)
-		ended, err := m.Wait(t.Context(), task.ID)
+		ended, err := waitADay(t, m, task.ID)
 		require.NoError(t, err)
 		require.Equal(t, Completed, ended.Status)
 		require.EqualValues(t, 1, h.sends.Load())
 
 		lost := launch(t, m, work("p"))
-		ended, err = m.Wait(t.Context(), lost.ID)
+		ended, err = waitADay(t, m, lost.ID)
 		require.NoError(t, err)
 		require.ErrorIs(t, ended.Reason, PromptFailed)
 		require.ErrorContains(t, ended.Reason, "the line was cut")
@@ -38,7 +38,7 @@ func TestBlockingSend(t *testing.T) {
 			return &SessionError{Op: "prompt", Class: ClassModelNotFound, Err: errors.New("no such model")}
 		}
 		refused := launch(t, m, work("p"))
-		ended, err = m.Wait(t.Context(), refused.ID)
+		ended, err = waitADay(t, m, refused.ID)
 		require.NoError(t, err)
 		require.ErrorIs(t, ended.Reason, SessionFailed)
 		require.Zero(t, ended.Ended.Sub(ended.Started))

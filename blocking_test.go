@@ -128,6 +128,13 @@ func (h *slowHost) fails(err error) {
 	h.down = err
 }
 
+// waitADay is Wait for a turn that must end by itself.
+func waitADay(t *testing.T, m *BackgroundManager, id TaskID) (Task, error) {
+	ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour)
+	defer cancel()
+	return m.Wait(ctx, id)
+}
+
 // blocked is a manager over such a host with one task that was just prompted.
 func blocked(t *testing.T, h *slowHost, cfg BlockingConfig) (*BackgroundManager, Task) {
 	t.Helper()
@@ -207,7 +214,7 @@ func TestBlockingEnds(t *testing.T) {
 				m, task := blocked(t, h, c.cfg)
 				began := time.Now()
 				c.tell(h, m, task.Session)
-				ended, err := m.Wait(t.Context(), task.ID)
+				ended, err := waitADay(t, m, task.ID)
 				require.NoError(t, err)
 				require.Equal(t, Completed, ended.Status, "%v", ended.Reason)
 				require.Equal(t, "done", ended.Result.Text)
@@ -323,7 +330,7 @@ func TestBlockingFails(t *testing.T) {
 				h := newSlowHost()
 				m, task := blocked(t, h, BlockingConfig{})
 				c.tell(h, m, task.Session)
-				ended, err := m.Wait(t.Context(), task.ID)
+				ended, err := waitADay(t, m, task.ID)
 				require.NoError(t, err)
 				require.Equal(t, c.status, ended.Status, "%v", ended.Reason)
 				require.ErrorIs(t, ended.Reason, c.code)

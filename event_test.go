@@ -56,7 +56,7 @@ func TestProgress(t *testing.T) {
 			Progress{ToolCalls: 2, OpenTools: 1, LastTool: "grep"}, Running,
 		},
 		"a call that is over does not begin again": {
-			[]SessionEvent{tool("c1", "read", false), tool("c1", "read", true), tool("c1", "read", false), tool("c1", "read", true)},
+			[]SessionEvent{tool("c1", "read", false), tool("c1", "read", true), tool("c1", "read", false)},
 			Progress{ToolCalls: 1, LastTool: "read"}, Running,
 		},
 		"a call that is only heard of when it is over": {

@@ -107,16 +107,23 @@ func kill(dir string, m mutant) (by string, err error) {
 		{"the storm", []string{"-test.run=^TestStorm$", "-storm.seeds=300"}},
 		{"the tests", []string{"-test.skip=^TestStorm$", "-test.short", "-rapid.nofailfile"}},
 	} {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-		cmd := exec.CommandContext(ctx, binary, try.args...)
-		cmd.Dir = core
-		out, err := cmd.CombinedOutput()
-		cancel()
+		out, err := bounded(core, binary, try.args...)
 		if err != nil {
 			return try.name + ": " + first(out), nil
 		}
 	}
 	return "", nil
+}
+
+// bounded runs what may wait or grow without end: it gets two minutes, also when
+// nobody is left to stop it, and as many bytes as the core's tests never need.
+func bounded(dir, binary string, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	line := append([]string{"-c", `ulimit -v 6000000; exec "$@"`, "sh", binary, "-test.timeout=2m", "-test.failfast"}, args...)
+	cmd := exec.CommandContext(ctx, "sh", line...)
+	cmd.Dir = dir
+	return cmd.CombinedOutput()
 }
 
 // first is the line that says what was noticed.

@@ -38,7 +38,7 @@ var table = []mutant{
 	// The table and endings.
 	{"endings are not final", "task.go", "	Completed:   {onResume: Pending},", "	Completed:   {onResume: Pending, onStop: byReason},"},
 	{"stopping can complete", "attempt.go", "	case !a.current() || t.status == Stopping:\n		m.restLocked(a)\n", "	case !a.current():\n		m.restLocked(a)\n"},
-	{"a blank answer completes", "attempt.go", `if err == nil && strings.TrimSpace(turn.Text) == "" && !turn.Empty {`, "if false {"},
+	{"a blank answer completes", "attempt.go", `strings.TrimSpace(turn.Text) == "" && !turn.Empty`, `strings.TrimSpace(turn.Text) == "?"`},
 	{"results are not cut", "said.go", "		s.text = cut(s.text, limit)\n", ""},
 	{"waiters are not told", "task.go", "	close(t.ending.done)\n", ""},
 	{"waiters share one record", "wait.go", "return e.ended.clone()", "return e.ended"},
@@ -122,6 +122,7 @@ var table = []mutant{
 	{"an outage is an answer", "blocking_turn.go", " || err != nil && !s.aborted && s.failed == nil {", " {"},
 	{"an outage means that nobody is there", "blocking_turn.go", "err == nil && !there {", "err != nil || !there {"},
 	{"a session that is not named is gone", "blocking_turn.go", "s.misses >= b.cfg.Misses:\n", "s.misses >= 1:\n"},
+	{"a prompt that was lost is waited for", "blocking_turn.go", "begun = b.begun(ctx, t, mark); !begun {", "begun = true; !begun {"},
 	{"a refused prompt is waited for", "blocking.go", "	if isFinal(sendErr) {", "	if false {"},
 	{"an uncertain prompt is given up", "blocking.go", "	if isFinal(sendErr) {", "	if sendErr != nil {"},
 	{"an abort before the prompt is believed", "blocking.go", "	if b.state(t).asked { // the", "	if false { // the"},
