@@ -22,9 +22,9 @@ type AsyncClient interface {
 	// Send hands a prompt over and returns when the host has taken it; what came
 	// before belongs to an earlier one. The mark that it returns names the prompt to
 	// Output and is nobody else's business. An error of class invalid, auth,
-	// permission, quota, agent_not_found or model_not_found says that it was not
-	// taken; after any other it may have been, so that it is not sent again but
-	// looked for.
+	// permission, quota, agent_not_found, model_not_found, context_length or aborted
+	// says that it was not taken; after any other it may have been, so that it is not
+	// sent again but looked for.
 	Send(ctx context.Context, session SessionID, p Prompt) (mark any, err error)
 
 	// Abort has the host stop what a session does. It may return before that has
@@ -97,12 +97,14 @@ type BlockingConfig struct {
 //
 // Feed the host's events to BackgroundManager.HandleEvent, which passes them on; the
 // client has no goroutine and no timer while no turn is out. After a gap in the
-// stream call Resync. Abilities of the host
-// ([Releaser], [Steerer], [LineageResolver], [Notifier]) are passed through. A bad
-// setting is an *[InputError] of [New].
+// stream call Resync. Abilities of the host ([Releaser], [Steerer],
+// [LineageResolver], [Notifier]) are passed through; a turn into which a message is
+// being steered is not over. A bad setting is an *[InputError] of [New].
 func Blocking(host AsyncClient, cfg BlockingConfig) *BlockingClient {
-	err := cfg.prepare()
-	return &BlockingClient{host: host, cfg: cfg, err: err, turns: map[SessionID]*hostTurn{}, slots: make(chan struct{}, max(cfg.Parallel, 1))}
+	b := &BlockingClient{host: host, cfg: cfg, turns: map[SessionID]*hostTurn{}}
+	b.err = b.cfg.prepare()
+	b.slots = make(chan struct{}, max(b.cfg.Parallel, 1))
+	return b
 }
 
 // prepare fills in the defaults and checks the rest.
@@ -164,6 +166,8 @@ type turnState struct {
 	misses  int   // polls in a row that did not know the session
 	rests   int   // polls in a row that found it resting, or did not know it
 	failed  error // a terminal error that an event told of
+	steers  int   // calls of Steer so far …
+	steered int   // … and of these, over
 }
 
 var (
@@ -323,7 +327,7 @@ func (t *hostTurn) alive() {
 	t.resting, t.ended, t.aborted, t.misses, t.rests = false, false, false, 0, 0
 }
 
-// Release, Steer, ParentOf and Notify are the host's, if it has them.
+// Release is the host's, if it has it.
 func (b *BlockingClient) Release(ctx context.Context, id SessionID) error {
 	if r, ok := b.host.(Releaser); ok {
 		return r.Release(ctx, id)
@@ -331,12 +335,28 @@ func (b *BlockingClient) Release(ctx context.Context, id SessionID) error {
 	return errors.ErrUnsupported
 }
 
-// Steer is the host's, if it has it.
+// Steer is the host's, if it has it. While it is out its turn is not over: the host
+// may take the message and go on.
 func (b *BlockingClient) Steer(ctx context.Context, id SessionID, text string) error {
-	if s, ok := b.host.(Steerer); ok {
-		return s.Steer(ctx, id, text)
+	s, ok := b.host.(Steerer)
+	if !ok {
+		return errors.ErrUnsupported
 	}
-	return errors.ErrUnsupported
+	b.mu.Lock()
+	t := b.turns[id]
+	if t != nil {
+		t.steers++
+	}
+	b.mu.Unlock()
+	defer func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if t != nil {
+			t.steered++
+			t.news()
+		}
+	}()
+	return s.Steer(ctx, id, text)
 }
 
 // ParentOf is the host's, if it has it.

@@ -164,3 +164,62 @@ func TestBlockingByPollsAlone(t *testing.T) {
 		require.ErrorIs(t, get(t, m, task.ID).Reason, SessionGone)
 	})
 }
+
+// steeredHost takes messages into a running turn.
+type steeredHost struct {
+	*slowHost
+	steer func(SessionID) error
+}
+
+func (h *steeredHost) Steer(_ context.Context, id SessionID, _ string) error { return h.steer(id) }
+
+// While a message is being steered into a turn, no answer of before ends it; nor does
+// one that was read before the message was on its way. An abort does.
+func TestBlockingSteer(t *testing.T) {
+	for name, c := range map[string]struct {
+		err  error
+		stop bool
+		text string
+	}{
+		"taken":           {nil, false, "done as steered"},
+		"refused":         {errors.New("too late"), false, "done"},
+		"out for an hour": {nil, true, "done"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := &steeredHost{slowHost: newSlowHost()}
+				b := Blocking(h, BlockingConfig{})
+				m := newManager(t, b, Config{})
+				task := launch(t, m, work("p"))
+				synctest.Wait()
+				task = get(t, m, task.ID)
+				h.steer = func(id SessionID) error {
+					if c.stop {
+						time.Sleep(time.Hour)
+					}
+					time.Sleep(5 * time.Second)
+					h.says(id, Output{Text: c.text, Evidence: true})
+					return c.err
+				}
+				h.slowly(time.Second) // the answer is being read when the message comes
+				h.says(task.Session, wholeOutput)
+				h.is(task.Session, HostIdle)
+				m.HandleEvent(event(task.Session, EventIdle))
+				time.Sleep(100 * time.Millisecond)
+				steered := make(chan error, 1)
+				go func() { steered <- b.Steer(t.Context(), task.Session, "and then") }()
+				time.Sleep(4 * time.Second)
+				require.Equal(t, Running, get(t, m, task.ID).Status)
+				if c.stop {
+					_, err := m.Cancel(t.Context(), task.ID, CancelOptions{})
+					require.NoError(t, err)
+				}
+				ended, err := waitADay(t, m, task.ID)
+				require.NoError(t, err)
+				require.Equal(t, c.text, ended.Result.Text)
+				require.Equal(t, c.stop, ended.Status == Cancelled)
+				require.Equal(t, c.err, <-steered)
+			})
+		})
+	}
+}

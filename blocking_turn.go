@@ -80,7 +80,7 @@ func (b *BlockingClient) judge(ctx context.Context, t *hostTurn, mark any, looks
 	switch {
 	case s.deleted:
 		return fail(ClassUnknown, ErrSessionGone)
-	case !s.resting && s.failed == nil:
+	case s.steers > s.steered && !s.aborted, !s.resting && s.failed == nil:
 		return r, false, nil
 	case s.misses >= b.cfg.Misses:
 		if there, err := b.exists(ctx, t); err == nil && !there {
@@ -88,7 +88,7 @@ func (b *BlockingClient) judge(ctx context.Context, t *hostTurn, mark any, looks
 		}
 	}
 	out, err := b.output(ctx, t, mark)
-	if now := b.state(t); now.signs != s.signs || err != nil && !s.aborted && s.failed == nil {
+	if now := b.state(t); now.signs != s.signs || now.steers != s.steers || err != nil && !s.aborted && s.failed == nil {
 		return r, false, nil
 	}
 	r = Result{Text: out.Text, Usage: out.Usage}

@@ -19,11 +19,11 @@ type SessionID string
 // task only. Wrap what went wrong in a [SessionError] where it is known; any
 // other error of Prompt means that the outcome is unknown.
 //
-// [Func] makes a client of an in-process agent loop. Optional abilities are the
-// small interfaces [Notifier], [LineageResolver], [Releaser], [EventSink] and [Steerer]; a
-// client that implements one has it, unless its method returns an error that is
-// [errors.ErrUnsupported], which counts as absent so that a wrapper can pass
-// abilities through.
+// [Func] makes a client of an in-process agent loop, [Blocking] of a host that does
+// not wait. Optional abilities are the small interfaces [Notifier],
+// [LineageResolver], [Releaser], [EventSink] and [Steerer]; a client that implements
+// one has it, unless its method returns an error that is [errors.ErrUnsupported],
+// which counts as absent so that a wrapper can pass abilities through.
 type SessionClient interface {
 	// Create opens a session and starts nothing. A session that was made although
 	// the call failed should be returned beside the error: it is then stopped.

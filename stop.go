@@ -82,8 +82,8 @@ func (m *BackgroundManager) abortOver(a *attempt, err error) (release bool) {
 // restLocked looks whether the child of a stopped attempt has come to rest and
 // ends the attempt if so. Proof of rest is a turn that returned without error or as
 // aborted, or an Abort that returned nil and was not early: one that was called
-// while Prompt was out may have overtaken it. When both calls are over without proof, the attempt ends
-// as unstopped.
+// while Prompt was out may have overtaken it. When both calls are over without
+// proof, the attempt ends as unstopped.
 func (m *BackgroundManager) restLocked(a *attempt) {
 	proven := a.turnOver || a.aborted && !a.early
 	switch {
