@@ -118,7 +118,7 @@ var table = []mutant{
 	{"an incomplete answer counts", "blocking_turn.go", "out.Evidence && !out.Unfinished && out", "out.Evidence && out"},
 	{"open todos do not hold", "blocking_turn.go", " && out.OpenTodos == 0\n", "\n"},
 	{"an early idling is dropped", "blocking_turn.go", "			lookAt = time.Now().Add(b.cfg.Settle << min(looks-1, 4))\n", ""},
-	{"a sign of life during the look is overlooked", "blocking_turn.go", "now.signs != s.signs || err", "now.signs < 0 || err"},
+	{"a sign of life during the look is overlooked", "blocking_turn.go", "now.signs != s.signs || now", "now"},
 	{"an outage is an answer", "blocking_turn.go", " || err != nil && !s.aborted && s.failed == nil {", " {"},
 	{"an outage means that nobody is there", "blocking_turn.go", "err == nil && !there {", "err != nil || !there {"},
 	{"a session that is not named is gone", "blocking_turn.go", "s.misses >= b.cfg.Misses:\n", "s.misses >= 1:\n"},
