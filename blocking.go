@@ -31,9 +31,10 @@ type AsyncClient interface {
 	// come to rest; an idle or unknown session is nil.
 	Abort(ctx context.Context, session SessionID) error
 
-	// Statuses says where all sessions are, in one call. A session that is missing
-	// is not busy. An error says nothing about any session.
-	Statuses(ctx context.Context) (map[SessionID]HostStatus, error)
+	// Statuses says where sessions are: those that are asked for, in as few calls of
+	// the host as can be, and any others. A session that is missing is not busy. An
+	// error says nothing about any session.
+	Statuses(ctx context.Context, of []SessionID) (map[SessionID]HostStatus, error)
 
 	// Output reads what a session has made of the prompt with that mark; mark is nil
 	// if Send returned none.
@@ -268,7 +269,7 @@ func (b *BlockingClient) Abort(ctx context.Context, id SessionID) error {
 		if err := b.slot(ctx, func(ctx context.Context) error { return b.host.Abort(ctx, id) }); err != nil {
 			return err
 		}
-		all, err := b.statuses(ctx)
+		all, err := b.statuses(ctx, []SessionID{id})
 		switch s, known := all[id]; {
 		case err != nil || s == HostBusy || s == HostRetrying:
 			misses = 0

@@ -78,7 +78,7 @@ func TestBlockingAbort(t *testing.T) {
 		require.NoError(t, err)
 		require.Nil(t, ended.Attempts[0].Unstopped)
 		pass(time.Minute)
-		all, err := h.Statuses(t.Context())
+		all, err := h.Statuses(t.Context(), nil)
 		require.NoError(t, err)
 		require.Equal(t, HostIdle, all[task.Session])
 	})

@@ -50,7 +50,7 @@ func (d *detached) Send(_ context.Context, id subagent.SessionID, p subagent.Pro
 	return turn, nil
 }
 
-func (d *detached) Statuses(context.Context) (map[subagent.SessionID]subagent.HostStatus, error) {
+func (d *detached) Statuses(context.Context, []subagent.SessionID) (map[subagent.SessionID]subagent.HostStatus, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	all := map[subagent.SessionID]subagent.HostStatus{}

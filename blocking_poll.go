@@ -39,17 +39,25 @@ func (b *BlockingClient) poll(resync chan struct{}) {
 		if turns == nil {
 			return
 		}
-		if all, err := b.statuses(context.Background()); err == nil {
+		if all, err := b.statuses(context.Background(), sessionsOf(turns)); err == nil {
 			b.polled(turns, all)
 		}
 	}
 }
 
-func (b *BlockingClient) statuses(ctx context.Context) (all map[SessionID]HostStatus, err error) {
+func sessionsOf(turns []*hostTurn) []SessionID {
+	ids := make([]SessionID, len(turns))
+	for i, t := range turns {
+		ids[i] = t.session
+	}
+	return ids
+}
+
+func (b *BlockingClient) statuses(ctx context.Context, of []SessionID) (all map[SessionID]HostStatus, err error) {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.Call)
 	defer cancel()
 	err = guard("statuses", func() (err error) {
-		all, err = b.host.Statuses(ctx)
+		all, err = b.host.Statuses(ctx, of)
 		return err
 	})
 	return all, err

@@ -147,7 +147,7 @@ func (h *erratic) Abort(_ context.Context, id SessionID) error {
 	return nil
 }
 
-func (h *erratic) Statuses(context.Context) (map[SessionID]HostStatus, error) {
+func (h *erratic) Statuses(context.Context, []SessionID) (map[SessionID]HostStatus, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.bad() {

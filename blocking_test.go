@@ -60,7 +60,7 @@ func (h *slowHost) Abort(ctx context.Context, id SessionID) error {
 	return nil
 }
 
-func (h *slowHost) Statuses(context.Context) (map[SessionID]HostStatus, error) {
+func (h *slowHost) Statuses(context.Context, []SessionID) (map[SessionID]HostStatus, error) {
 	h.polls.Add(1)
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -43,7 +43,7 @@ func (h *eventful) Abort(_ context.Context, id subagent.SessionID) error {
 	return nil
 }
 
-func (h *eventful) Statuses(context.Context) (map[subagent.SessionID]subagent.HostStatus, error) {
+func (h *eventful) Statuses(context.Context, []subagent.SessionID) (map[subagent.SessionID]subagent.HostStatus, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	all := map[subagent.SessionID]subagent.HostStatus{}

@@ -1,0 +1,2 @@
+// Package opencode runs child sessions in an opencode server.
+package opencode
