@@ -67,7 +67,9 @@ type Output struct {
 	Unfinished bool
 	// OpenTodos is how many things the session's own list says are still to be done.
 	OpenTodos int
-	Err       error // the turn failed with it
+	// Err says that the turn failed. Beside Unfinished it says why, if the session goes
+	// on resting.
+	Err error
 }
 
 // BlockingConfig says how [Blocking] watches its turns. The zero value works.
@@ -99,7 +101,7 @@ type BlockingConfig struct {
 // Feed the host's events to BackgroundManager.HandleEvent, which passes them on; the
 // client has no goroutine and no timer while no turn is out. After a gap in the
 // stream call Resync. Abilities of the host ([Releaser], [Steerer],
-// [LineageResolver], [Notifier]) are passed through; a turn into which a message is
+// [LineageResolver], [Notifier], [TranscriptReader]) are passed through; a turn into which a message is
 // being steered is not over. A bad setting is an *[InputError] of [New].
 func Blocking(host AsyncClient, cfg BlockingConfig) *BlockingClient {
 	b := &BlockingClient{host: host, cfg: cfg, turns: map[SessionID]*hostTurn{}}
@@ -368,6 +370,14 @@ func (b *BlockingClient) ParentOf(ctx context.Context, id SessionID) (SessionID,
 	return "", errors.ErrUnsupported
 }
 
+// Transcript is the host's, if it has it.
+func (b *BlockingClient) Transcript(ctx context.Context, id SessionID, q TranscriptQuery) ([]Message, error) {
+	if r, ok := b.host.(TranscriptReader); ok {
+		return r.Transcript(ctx, id, q)
+	}
+	return nil, errors.ErrUnsupported
+}
+
 // Notify is the host's, if it has it.
 func (b *BlockingClient) Notify(ctx context.Context, n Notification) (Delivery, error) {
 	if h, ok := b.host.(Notifier); ok {
@@ -377,6 +387,7 @@ func (b *BlockingClient) Notify(ctx context.Context, n Notification) (Delivery, 
 }
 
 var (
-	_ EventSink = (*BlockingClient)(nil)
-	_ Releaser  = (*BlockingClient)(nil)
+	_ EventSink        = (*BlockingClient)(nil)
+	_ Releaser         = (*BlockingClient)(nil)
+	_ TranscriptReader = (*BlockingClient)(nil)
 )

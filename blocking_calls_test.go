@@ -123,6 +123,8 @@ func TestBlockingAbilities(t *testing.T) {
 	require.ErrorIs(t, err, errors.ErrUnsupported)
 	_, err = b.Notify(t.Context(), Notification{})
 	require.ErrorIs(t, err, errors.ErrUnsupported)
+	_, err = b.Transcript(t.Context(), "s", TranscriptQuery{})
+	require.ErrorIs(t, err, errors.ErrUnsupported)
 	require.ErrorIs(t, b.Release(t.Context(), "s"), errors.ErrUnsupported)
 	require.ErrorIs(t, b.Steer(t.Context(), "s", "x"), errors.ErrUnsupported)
 }

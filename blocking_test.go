@@ -263,6 +263,12 @@ func TestBlockingGoesOn(t *testing.T) {
 			e.Err = &SessionError{Class: ClassOverloaded}
 			m.HandleEvent(e)
 		},
+		"an error beside an answer that is not whole, as long as the session goes on": func(h *slowHost, m *BackgroundManager, id SessionID) {
+			h.says(id, Output{Evidence: true, Unfinished: true, Err: &SessionError{Class: ClassPermission}})
+			m.HandleEvent(event(id, EventIdle))
+			synctest.Wait()
+			m.HandleEvent(event(id, EventText))
+		},
 		"open todos": func(h *slowHost, m *BackgroundManager, id SessionID) {
 			h.says(id, Output{Text: "done", Evidence: true, OpenTodos: 2})
 			h.is(id, HostIdle)
@@ -323,6 +329,11 @@ func TestBlockingFails(t *testing.T) {
 			h.says(id, Output{Text: "so far", Evidence: true, Unfinished: true})
 			h.is(id, HostIdle)
 		}, Interrupted, PromptFailed, "so far"},
+		"an answer that stays incomplete, and the host knows why": {func(h *slowHost, m *BackgroundManager, id SessionID) {
+			m.HandleEvent(event(id, EventText))
+			h.says(id, Output{Text: "so far", Evidence: true, Unfinished: true, Err: &SessionError{Op: "prompt", Class: ClassPermission, Err: errors.New("rejected")}})
+			h.is(id, HostIdle)
+		}, Failed, SessionFailed, "so far"},
 		"no sign of life": {func(h *slowHost, _ *BackgroundManager, id SessionID) { h.is(id, HostIdle) }, Interrupted, PromptFailed, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -98,7 +98,7 @@ func (b *BlockingClient) judge(ctx context.Context, t *hostTurn, mark any, looks
 		return fail(ClassAborted, errAborted)
 	case s.failed != nil:
 		return r, true, s.failed
-	case out.Err != nil:
+	case out.Err != nil && !out.Unfinished:
 		return r, true, out.Err
 	case s.ended:
 		return fail(ClassAborted, errEnded)
@@ -106,6 +106,8 @@ func (b *BlockingClient) judge(ctx context.Context, t *hostTurn, mark any, looks
 		return r, true, nil
 	case out.OpenTodos > 0, s.signs == 0, looks < b.cfg.Misses, b.cfg.Poll != Off && s.rests < b.cfg.Misses:
 		return r, false, nil
+	case out.Unfinished && out.Err != nil:
+		return r, true, out.Err
 	case out.Unfinished:
 		return fail(ClassUnavailable, errUnfinished)
 	}

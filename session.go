@@ -21,9 +21,10 @@ type SessionID string
 //
 // [Func] makes a client of an in-process agent loop, [Blocking] of a host that does
 // not wait. Optional abilities are the small interfaces [Notifier],
-// [LineageResolver], [Releaser], [EventSink] and [Steerer]; a client that implements
-// one has it, unless its method returns an error that is [errors.ErrUnsupported],
-// which counts as absent so that a wrapper can pass abilities through.
+// [LineageResolver], [Releaser], [EventSink], [Steerer] and [TranscriptReader]; a
+// client that implements one has it, unless its method returns an error that is
+// [errors.ErrUnsupported], which counts as absent so that a wrapper can pass
+// abilities through.
 type SessionClient interface {
 	// Create opens a session and starts nothing. A session that was made although
 	// the call failed should be returned beside the error: it is then stopped.
@@ -70,6 +71,40 @@ type Steerer interface {
 	// turn runs, or no more messages fit.
 	Steer(ctx context.Context, session SessionID, text string) error
 }
+
+// TranscriptReader reads what was said in a session.
+type TranscriptReader interface {
+	// Transcript returns messages of a session, oldest first, as they are now: the
+	// last one may still grow. A session that can't be found is an error.
+	Transcript(ctx context.Context, session SessionID, q TranscriptQuery) ([]Message, error)
+}
+
+// TranscriptQuery chooses messages of a session. The zero value chooses all.
+type TranscriptQuery struct {
+	Since string // only those after the message with this ID; all if there is none
+	Limit int    // only the newest so many of these; 0: all
+}
+
+// Message is one message of a session.
+type Message struct {
+	ID       string
+	Role     Role
+	Time     time.Time
+	Text     string
+	Thoughts string // of the model, before or beside its text
+	Tools    []ToolCall
+	Complete bool  // it does not grow any more
+	Err      error // what it ended with
+}
+
+// Role says whose message one is.
+type Role string
+
+// The roles of messages.
+const (
+	RoleUser      Role = "user" // also what a notification said
+	RoleAssistant Role = "assistant"
+)
 
 // CreateRequest is what a new session is made from. Empty fields leave the
 // choice to the client.

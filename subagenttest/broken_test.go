@@ -3,6 +3,7 @@ package subagenttest
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,6 +22,8 @@ type broken struct {
 	release  func(context.Context, subagent.SessionID) error
 	steer    func(subagent.SessionID) error
 	parentOf func(subagent.SessionID) (subagent.SessionID, error)
+	knowsAll bool                                                                           // also a session that does not exist
+	said     func([]subagent.Message, subagent.TranscriptQuery) ([]subagent.Message, error) // of all of a session
 }
 
 func (b *broken) Create(ctx context.Context, r subagent.CreateRequest) (subagent.SessionID, error) {
@@ -63,6 +66,43 @@ func (b *broken) ParentOf(_ context.Context, id subagent.SessionID) (subagent.Se
 		return b.parentOf(id)
 	}
 	return "", errors.ErrUnsupported
+}
+
+func (b *broken) Transcript(_ context.Context, id subagent.SessionID, q subagent.TranscriptQuery) ([]subagent.Message, error) {
+	switch {
+	case b.said == nil:
+		return nil, errors.ErrUnsupported
+	case id == unknown && !b.knowsAll:
+		return nil, errBoom
+	}
+	var all []subagent.Message
+	for i := range 4 {
+		m := subagent.Message{ID: string(rune('a' + i)), Role: subagent.RoleUser, Text: "quick", Complete: true}
+		if i%2 == 1 {
+			m.Role, m.Text = subagent.RoleAssistant, "answer"
+		}
+		all = append(all, m)
+	}
+	return b.said(all, q)
+}
+
+// chosen is what a transcript that keeps the rules returns.
+func chosen(all []subagent.Message, q subagent.TranscriptQuery) ([]subagent.Message, error) {
+	all = all[slices.IndexFunc(all, func(m subagent.Message) bool { return m.ID == q.Since })+1:]
+	if q.Limit > 0 {
+		all = all[max(0, len(all)-q.Limit):]
+	}
+	return all, nil
+}
+
+// spoilt changes one message of the transcript.
+func spoilt(i int, spoil func(*subagent.Message)) func(*broken) {
+	return func(b *broken) {
+		b.said = func(all []subagent.Message, q subagent.TranscriptQuery) ([]subagent.Message, error) {
+			spoil(&all[i])
+			return chosen(all, q)
+		}
+	}
 }
 
 // Short names, for there are many of them.
@@ -280,6 +320,28 @@ var breakages = []struct {
 			return nil
 		}
 	}},
+	{by: "transcript", says: "no error for a session", spoil: func(b *broken) { b.said, b.knowsAll = chosen, true }},
+	{by: "transcript", says: "boom", spoil: func(b *broken) {
+		b.said = func([]subagent.Message, subagent.TranscriptQuery) ([]subagent.Message, error) { return nil, errBoom }
+	}},
+	{by: "transcript", says: "asked for {Since:a Limit:0}", spoil: func(b *broken) {
+		b.said = func(all []subagent.Message, q subagent.TranscriptQuery) ([]subagent.Message, error) {
+			q.Since = ""
+			return chosen(all, q)
+		}
+	}},
+	{by: "transcript", says: "asked for {Since: Limit:1}", spoil: func(b *broken) {
+		b.said = func(all []subagent.Message, q subagent.TranscriptQuery) ([]subagent.Message, error) {
+			all, err := chosen(all, subagent.TranscriptQuery{Since: q.Since})
+			if q.Limit > 0 {
+				all = all[:min(q.Limit, len(all))] // the oldest
+			}
+			return all, err
+		}
+	}},
+	{by: "transcript", says: "before it is asked", spoil: spoilt(0, func(m *subagent.Message) { m.Role, m.Text = subagent.RoleAssistant, "x" })},
+	{by: "transcript", says: "there twice", spoil: spoilt(2, func(m *subagent.Message) { m.ID = "a" })},
+	{by: "transcript", says: "1 complete answers", spoil: spoilt(3, func(m *subagent.Message) { m.Complete = false })},
 	{by: "lineage", says: "no error", spoil: func(b *broken) { b.parentOf = func(idOf) (idOf, error) { return "", nil } }},
 	{by: "lineage", says: "made under", spoil: func(b *broken) { b.parentOf = orphans }},
 	{by: "lineage", says: "boom", spoil: func(b *broken) { b.parentOf = func(idOf) (idOf, error) { return "", errBoom } }},

@@ -69,6 +69,9 @@ type Subject struct {
 //     error; of an unknown or released session Release is nil (of a Releaser)
 //   - steer at rest: Steer of a session that is in no turn, or unknown, is an
 //     error (of a Steerer)
+//   - transcript: Transcript returns prompt and answer in their order, of these only
+//     those after Since and the newest up to Limit, and an error for a session
+//     that does not exist (of a TranscriptReader)
 //   - lineage: ParentOf returns what a session was made under, and an error for
 //     one that does not exist (of a LineageResolver)
 func TestClient(t *testing.T, factory func(t *testing.T) Subject) {

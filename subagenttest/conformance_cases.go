@@ -30,6 +30,7 @@ var clientCases = []clientCase{
 	{"blank turn", "a turn that says nothing is reported without text, or as a *SessionError", checkBlank},
 	{"release", "Release gives a session up for good, and its Prompt is then an error; of an unknown or released session Release is nil", checkRelease},
 	{"steer at rest", "Steer of a session that is in no turn, or unknown, is an error", checkSteer},
+	{"transcript", "Transcript returns prompt and answer in their order, of these only those after Since and the newest up to Limit, and an error for a session that does not exist", checkTranscript},
 	{"lineage", "ParentOf returns what a session was made under, and an error for one that does not exist", checkLineage},
 }
 

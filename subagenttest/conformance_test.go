@@ -6,6 +6,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -117,7 +118,7 @@ func TestFakeConformsBlind(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			_, s := obedient(t)
 			s.Working = nil
-			if err := rule.check(t.Context(), s); rule.name != "steer at rest" && rule.name != "lineage" {
+			if err := rule.check(t.Context(), s); !slices.Contains([]string{"steer at rest", "lineage", "transcript"}, rule.name) {
 				require.NoError(t, err, rule.name)
 			} else {
 				require.ErrorIs(t, err, errAbsent, rule.name)
@@ -151,6 +152,7 @@ func TestSuiteSaysWhatIsAbsent(t *testing.T) {
 		"blank turn":    {"Subject.Blank is empty", "Subject.Blank is empty"},
 		"release":       {"the client is no subagent.Releaser", "Release is errors.ErrUnsupported"},
 		"steer at rest": {"the client is no subagent.Steerer", "Steer is errors.ErrUnsupported"},
+		"transcript":    {"the client is no subagent.TranscriptReader", "Transcript is errors.ErrUnsupported"},
 		"lineage":       {"the client is no subagent.LineageResolver", "ParentOf is errors.ErrUnsupported"},
 	} {
 		for i, client := range []subagent.SessionClient{bare{good}, unsupported} {

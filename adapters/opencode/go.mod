@@ -2,6 +2,12 @@ module github.com/seed-48fd9ae4/subagent/adapters/opencode
 
 go 1.25.0
 
-require github.com/seed-48fd9ae4/subagent v0.0.0
+require (
+	github.com/seed-48fd9ae4/subagent v0.0.0
+	github.com/tmaxmax/go-sse v0.11.0
+	golang.org/x/sync v0.22.0
+)
+
+require github.com/google/uuid v1.6.0 // indirect
 
 replace github.com/seed-48fd9ae4/subagent => ../..

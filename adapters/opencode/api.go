@@ -1,0 +1,211 @@
+package opencode
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/seed-48fd9ae4/subagent"
+)
+
+// How the server is called. Nothing here knows of turns.
+
+const (
+	maxBody  = 32 << 20 // of a reply; a page of messages with their tools' output
+	maxError = 4 << 10  // of one that only says what went wrong
+)
+
+type api struct {
+	base     *url.URL
+	http     *http.Client
+	user     string
+	password string
+	timeout  time.Duration
+	log      *slog.Logger
+}
+
+func newAPI(cfg Config) (*api, error) {
+	base, err := url.Parse(cfg.URL)
+	switch {
+	case err != nil:
+		return nil, &subagent.InputError{Field: "opencode.Config.URL", Value: "unreadable", Rule: "must be a URL"}
+	case base.Scheme != "http" && base.Scheme != "https" || base.Host == "":
+		return nil, &subagent.InputError{Field: "opencode.Config.URL", Value: base.Redacted(), Rule: "must be http:// or https:// and a host"}
+	case base.User != nil:
+		return nil, &subagent.InputError{Field: "opencode.Config.URL", Value: base.Redacted(), Rule: "must not hold a user: set Username and Password"}
+	case cfg.Timeout < 0:
+		return nil, &subagent.InputError{Field: "opencode.Config.Timeout", Value: cfg.Timeout.String(), Rule: "must be positive, or 0 for the default"}
+	}
+	a := &api{
+		base: base, user: cfg.Username, password: cfg.Password,
+		timeout: cmp.Or(cfg.Timeout, 30*time.Second), log: cfg.Logger,
+		http: &http.Client{Transport: cfg.Transport, CheckRedirect: refuse},
+	}
+	if a.password != "" {
+		a.user = cmp.Or(a.user, "opencode")
+	}
+	if a.log == nil {
+		a.log = slog.New(slog.DiscardHandler)
+	}
+	return a, nil
+}
+
+// refuse: who follows a redirect may carry the password and the prompts elsewhere.
+func refuse(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+// call is one request of the server.
+type call struct {
+	op      string // for errors
+	session subagent.SessionID
+	method  string
+	path    string
+	query   url.Values
+	body    any // nil: none
+}
+
+func (c call) in(dir string) call {
+	if dir != "" {
+		c.query = url.Values{"directory": {dir}}
+	}
+	return c
+}
+
+// of is a call about one session.
+func of(op, method string, id subagent.SessionID, tail string) call {
+	return call{op: op, session: id, method: method, path: "/session/" + url.PathEscape(string(id)) + tail}
+}
+
+// do makes a call and decodes its reply into into, unless that is nil. Errors are
+// *[subagent.SessionError].
+func (a *api) do(ctx context.Context, c call, into any) (http.Header, error) {
+	ctx, cancel := context.WithTimeout(ctx, a.timeout)
+	defer cancel()
+	res, err := a.send(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxBody+1))
+	switch {
+	case err != nil:
+		return nil, a.wrong(c, subagent.ClassUnavailable, err)
+	case len(body) > maxBody:
+		return nil, a.wrong(c, subagent.ClassInvalid, errTooLarge)
+	case into == nil:
+		return res.Header, nil
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return nil, a.wrong(c, subagent.ClassUnavailable, errors.New("the reply is not what opencode replies"))
+	}
+	return res.Header, nil
+}
+
+var errTooLarge = fmt.Errorf("the reply is larger than %d MiB", maxBody>>20)
+
+// send returns the response to a call that the server took; the caller closes its body.
+func (a *api) send(ctx context.Context, c call) (*http.Response, error) {
+	if c.session != "" && !isSession(c.session) {
+		return nil, a.wrong(c, subagent.ClassInvalid, subagent.ErrSessionGone)
+	}
+	req, err := a.request(ctx, c)
+	if err != nil {
+		return nil, a.wrong(c, subagent.ClassInvalid, err)
+	}
+	res, err := a.http.Do(req)
+	if err != nil {
+		return nil, a.wrong(c, subagent.ClassUnavailable, err)
+	}
+	if res.StatusCode/100 != 2 {
+		defer res.Body.Close()
+		return nil, a.refused(c, res)
+	}
+	return res, nil
+}
+
+func (a *api) request(ctx context.Context, c call) (*http.Request, error) {
+	var body io.Reader
+	if c.body != nil {
+		b, err := json.Marshal(c.body)
+		if err != nil {
+			return nil, err
+		}
+		body = bytes.NewReader(b)
+	}
+	at := a.base.JoinPath(c.path)
+	at.RawQuery = c.query.Encode()
+	req, err := http.NewRequestWithContext(ctx, c.method, at.String(), body)
+	if err != nil {
+		return nil, err
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if a.user != "" {
+		req.SetBasicAuth(a.user, a.password)
+	}
+	return req, nil
+}
+
+// refused makes an error of a reply that is none.
+func (a *api) refused(c call, res *http.Response) error {
+	text, _ := io.ReadAll(io.LimitReader(res.Body, maxError))
+	class, err := replyClass(res.StatusCode), error(nil)
+	switch {
+	case res.StatusCode/100 == 3:
+		err = errors.New("the server redirects, which is refused")
+	case res.StatusCode == http.StatusNotFound && c.session != "":
+		err = subagent.ErrSessionGone
+	}
+	if err == nil {
+		err = fmt.Errorf("status %d: %s", res.StatusCode, a.clean(said(text)))
+	}
+	return a.wrong(c, class, err)
+}
+
+// said finds the message in a body that tells what went wrong.
+func said(body []byte) string {
+	var e wireError
+	if json.Unmarshal(body, &e) == nil && e.text() != "" {
+		return e.text()
+	}
+	if strings.HasPrefix(strings.TrimSpace(string(body)), "<") {
+		return "a page of HTML"
+	}
+	return string(body)
+}
+
+// wrong is what went wrong with a call, and nothing that is secret.
+func (a *api) wrong(c call, class subagent.Class, err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err // without the URL, which the reader knows
+	}
+	if a.password != "" && strings.Contains(err.Error(), a.password) {
+		err = errors.New(a.clean(err.Error()))
+	}
+	return &subagent.SessionError{Op: c.op, Session: c.session, Class: class, Err: err}
+}
+
+// clean makes text of the server fit for an error: short, of one line, and without
+// the password, in whatever form it may have been echoed.
+func (a *api) clean(s string) string {
+	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }), " ")
+	if a.password != "" {
+		encoded := base64.StdEncoding.EncodeToString([]byte(a.user + ":" + a.password))
+		s = strings.NewReplacer(encoded, "***", a.password, "***").Replace(s)
+	}
+	if r := []rune(s); len(r) > 300 {
+		s = string(r[:300]) + "…"
+	}
+	return s
+}

@@ -1,0 +1,105 @@
+package opencode
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/seed-48fd9ae4/subagent"
+)
+
+// Config says where the server is and how children are made. Only URL is required.
+type Config struct {
+	// URL of the server, as it prints it: "http://127.0.0.1:4096".
+	URL string
+	// Username and Password are for servers that were started with
+	// OPENCODE_SERVER_PASSWORD. Username defaults to "opencode" if there is a password.
+	Username, Password string
+	// Transport makes the HTTP requests. Defaults to http.DefaultTransport. Redirects
+	// are not followed.
+	Transport http.RoundTripper
+	// Timeout bounds each call but the stream of events. The first prompt in a directory
+	// may take the server some seconds. Defaults to 30 s.
+	Timeout time.Duration
+	// Blocking says how turns are watched; see [subagent.BlockingConfig]. Its Call
+	// defaults to Timeout.
+	Blocking subagent.BlockingConfig
+
+	// Permissions are the rules of every child, before those that follow from the
+	// tools of its launch; the last rule that matches holds. Defaults to one rule that
+	// denies questions, which nobody may be there to answer; Permissions that are empty
+	// but not nil give no rule.
+	Permissions []Rule
+	// Keep has Release leave sessions on the server, stopped, instead of deleting them.
+	// Defaults to false.
+	Keep bool
+	// HoldTodos says that a turn with open todos is not over: for servers with a plugin
+	// that has sessions go on with them. Defaults to false, since without one such a
+	// turn would never end.
+	HoldTodos bool
+	// Outside says that parents may also live elsewhere: an id that can't be one of the
+	// server's, since it does not begin with "ses", is then a root. Give such parents a
+	// Notifier of your own in subagent.Config. Defaults to false: they are refused.
+	Outside bool
+
+	// Logger hears of streams that were cut. Defaults to nil: silence.
+	Logger *slog.Logger
+}
+
+// Rule is one permission rule: what becomes of an action of a tool.
+type Rule struct {
+	Permission string `json:"permission"` // "bash", "edit", …, or "*"
+	Pattern    string `json:"pattern"`    // of the command, the path, …, or "*"
+	Action     string `json:"action"`     // "allow", "deny" or "ask"
+}
+
+// Client is a [subagent.SessionClient] over one server, and whatever else it can be:
+// see the assertions below.
+type Client struct {
+	*subagent.BlockingClient
+	host *host
+}
+
+var (
+	_ subagent.SessionClient    = (*Client)(nil)
+	_ subagent.EventSink        = (*Client)(nil)
+	_ subagent.LineageResolver  = (*Client)(nil)
+	_ subagent.Notifier         = (*Client)(nil)
+	_ subagent.Releaser         = (*Client)(nil)
+	_ subagent.Steerer          = (*Client)(nil)
+	_ subagent.TranscriptReader = (*Client)(nil)
+)
+
+// New makes a client. It makes no call; the error is a *[subagent.InputError] that
+// names the field.
+func New(cfg Config) (*Client, error) {
+	api, err := newAPI(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Permissions == nil {
+		cfg.Permissions = []Rule{{Permission: "question", Pattern: "*", Action: "deny"}}
+	}
+	cfg.Blocking.Call = cmp.Or(cfg.Blocking.Call, api.timeout)
+	h := &host{api: api, cfg: cfg, sessions: map[subagent.SessionID]*session{}}
+	c := &Client{host: h, BlockingClient: subagent.Blocking(h, cfg.Blocking)}
+	h.rest = c.Abort
+	return c, nil
+}
+
+// Run reads the server's events and hands them to handle, which is
+// BackgroundManager.HandleEvent, until ctx ends. A stream that breaks, or is silent for
+// longer than the server ever is, is opened again, and the sessions are looked at for
+// what was missed. It returns ctx's error; or, since trying again would not help, that
+// of a server that refuses the stream.
+func (c *Client) Run(ctx context.Context, handle func(subagent.SessionEvent)) error {
+	return c.host.listen(ctx, handle, c.Resync)
+}
+
+// ids that are not of this form make the server fail.
+func isSession(id subagent.SessionID) bool { return len(id) > 3 && id[:3] == "ses" }
+
+var errNoSession = errors.New("the server has no such session")

@@ -1,0 +1,331 @@
+package opencode
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/seed-48fd9ae4/subagent"
+)
+
+// host is the server as a [subagent.AsyncClient]: it takes prompts, and says how they
+// fare when it is asked.
+type host struct {
+	api  *api
+	cfg  Config
+	rest func(context.Context, subagent.SessionID) error // stops a turn and returns when it rests
+
+	mu       sync.Mutex // guards sessions and all in them
+	sessions map[subagent.SessionID]*session
+}
+
+// session is what is known of a child's session until it is released.
+type session struct {
+	dir   string // does not change
+	tools map[string]bool
+	turn  *turn // the last one; nil: none yet
+}
+
+// wireSession is a session as the server has it.
+type wireSession struct {
+	ID        subagent.SessionID `json:"id"`
+	ParentID  subagent.SessionID `json:"parentID"`
+	Directory string             `json:"directory"`
+	Metadata  json.RawMessage    `json:"metadata"` // others write into it too
+}
+
+// Create opens a session below its parent's and in its directory.
+func (h *host) Create(ctx context.Context, req subagent.CreateRequest) (subagent.SessionID, error) {
+	c := call{op: "create", method: "POST", path: "/session"}
+	if ctx.Err() != nil {
+		return "", h.api.wrong(c, subagent.ClassUnavailable, context.Cause(ctx))
+	}
+	body := map[string]any{"title": req.Title(), "metadata": map[string]mark{metaKey: {Task: req.Task, Attempt: req.Attempt}}}
+	dir := req.Dir
+	if isSession(req.Parent) {
+		body["parentID"] = req.Parent
+	}
+	if dir == "" && isSession(req.Parent) {
+		parent, err := h.find(ctx, "create", req.Parent)
+		if err != nil {
+			return "", err
+		}
+		dir = parent.dir
+	}
+	if rules := rulesOf(h.cfg.Permissions, req.Tools); len(rules) > 0 {
+		body["permission"] = rules
+	}
+	c.body = body
+	var made wireSession
+	_, err := h.api.do(ctx, c.in(dir), &made)
+	switch {
+	case err != nil:
+		made = h.madeAnyway(ctx, req)
+	case !isSession(made.ID):
+		err = h.api.wrong(c, subagent.ClassUnavailable, errors.New("the reply names no session"))
+	}
+	if !isSession(made.ID) {
+		return "", err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.sessions[made.ID] = &session{dir: made.Directory, tools: maps.Clone(req.Tools)}
+	return made.ID, err
+}
+
+// madeAnyway looks among a parent's children for one that was made though no reply
+// said so.
+func (h *host) madeAnyway(ctx context.Context, req subagent.CreateRequest) wireSession {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), h.api.timeout/6)
+	defer cancel()
+	var children []wireSession
+	if isSession(req.Parent) {
+		_, _ = h.api.do(ctx, of("create", "GET", req.Parent, "/children"), &children)
+	}
+	for _, c := range children {
+		if m := markIn(c.Metadata); m.Task == req.Task && m.Attempt == req.Attempt {
+			return c
+		}
+	}
+	return wireSession{}
+}
+
+// rulesOf makes rules of a launch's tools too. As a field of the prompt they would
+// take the place of all the session's rules.
+func rulesOf(rules []Rule, tools map[string]bool) []Rule {
+	all := append([]Rule(nil), rules...)
+	for _, tool := range sortedKeys(tools) {
+		action := "deny"
+		if tools[tool] {
+			action = "allow"
+		}
+		all = append(all, Rule{tool, "*", action})
+	}
+	return all
+}
+
+// find returns what is known of a session, asking the server for one that was not
+// made here. Those are not kept: whose they are and how long they live is not known.
+func (h *host) find(ctx context.Context, op string, id subagent.SessionID) (*session, error) {
+	h.mu.Lock()
+	s := h.sessions[id]
+	h.mu.Unlock()
+	if s != nil {
+		return s, nil
+	}
+	w, err := h.get(ctx, op, id)
+	if err != nil {
+		return nil, err
+	}
+	return &session{dir: w.Directory}, nil
+}
+
+func (h *host) get(ctx context.Context, op string, id subagent.SessionID) (w wireSession, err error) {
+	_, err = h.api.do(ctx, of(op, "GET", id, ""), &w)
+	return w, err
+}
+
+// metaKey is where parts and sessions say what of ours they are.
+const metaKey = "subagent"
+
+// prompt is the body of a prompt.
+type prompt struct {
+	Parts   []textPart      `json:"parts"`
+	Model   *model          `json:"model,omitempty"`
+	Agent   string          `json:"agent,omitempty"`
+	Variant string          `json:"variant,omitempty"`
+	System  string          `json:"system,omitempty"`
+	Tools   map[string]bool `json:"tools,omitempty"`
+	NoReply bool            `json:"noReply,omitempty"`
+}
+
+type textPart struct {
+	Type      string          `json:"type"`
+	Text      string          `json:"text"`
+	Synthetic bool            `json:"synthetic,omitempty"`
+	Metadata  map[string]mark `json:"metadata"`
+}
+
+// mark tells a message or session of ours from all others.
+type mark struct {
+	Prompt       string          `json:"prompt,omitempty"`
+	Task         subagent.TaskID `json:"task,omitempty"`
+	Attempt      int             `json:"attempt,omitempty"`
+	Notification string          `json:"notification,omitempty"`
+}
+
+// markIn is the mark in what somebody, perhaps we, wrote beside a message or session.
+func markIn(metadata json.RawMessage) mark {
+	var all map[string]json.RawMessage
+	var m mark
+	if json.Unmarshal(metadata, &all) == nil {
+		_ = json.Unmarshal(all[metaKey], &m)
+	}
+	return m
+}
+
+type model struct {
+	Provider string `json:"providerID"`
+	Model    string `json:"modelID"`
+	Variant  string `json:"variant,omitempty"` // in replies only
+}
+
+func text(s string, m mark) []textPart {
+	return []textPart{{Type: "text", Text: s, Synthetic: m.Notification != "", Metadata: map[string]mark{metaKey: m}}}
+}
+
+// Send hands a prompt over. Its mark is a part of the message: an id chosen here would
+// have to sort among the server's own, which are made from its clock.
+func (h *host) Send(ctx context.Context, id subagent.SessionID, p subagent.Prompt) (any, error) {
+	s, err := h.find(ctx, "prompt", id)
+	if err != nil {
+		return nil, err
+	}
+	c := of("prompt", "POST", id, "/prompt_async").in(s.dir)
+	body := prompt{Agent: p.Agent, Variant: p.Variant, System: p.System}
+	if p.Model != "" {
+		provider, name, ok := strings.Cut(p.Model, "/")
+		if !ok {
+			return nil, h.api.wrong(c, subagent.ClassModelNotFound, fmt.Errorf("model %q: must be provider/model", p.Model))
+		}
+		body.Model = &model{Provider: provider, Model: name}
+	}
+	if !maps.Equal(p.Tools, s.tools) {
+		body.Tools = p.Tools
+	}
+	t := newTurn(rand.Text())
+	body.Parts = text(p.Text, mark{Prompt: t.mark, Task: p.Task})
+	c.body = body
+	h.mu.Lock()
+	s.turn = t
+	h.sessions[id] = s
+	h.mu.Unlock()
+	_, err = h.api.do(ctx, c, nil)
+	return t.mark, err
+}
+
+// Abort has the server stop what a session does. It replies before that has ended.
+func (h *host) Abort(ctx context.Context, id subagent.SessionID) error {
+	s, err := h.find(ctx, "abort", id)
+	if err == nil {
+		_, err = h.api.do(ctx, of("abort", "POST", id, "/abort").in(s.dir), nil)
+	}
+	return unlessGone(err)
+}
+
+// unlessGone: of a session that is not there nothing goes on, and nothing is kept.
+func unlessGone(err error) error {
+	if errors.Is(err, subagent.ErrSessionGone) {
+		return nil
+	}
+	return err
+}
+
+// Release stops a session's turn, waits until it rests, and deletes it: the server
+// would have the turn of a deleted session go on.
+func (h *host) Release(ctx context.Context, id subagent.SessionID) error {
+	if err := h.rest(ctx, id); err != nil {
+		return err
+	}
+	if !h.cfg.Keep {
+		if _, err := h.api.do(ctx, of("release", "DELETE", id, ""), nil); unlessGone(err) != nil {
+			return err
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.sessions, id)
+	return nil
+}
+
+// wireStatus is a session's status: "busy" or "retry", or the session is not listed.
+type wireStatus struct {
+	Type    string `json:"type"`
+	Message string `json:"message"`
+}
+
+var statuses = map[string]subagent.HostStatus{
+	"busy": subagent.HostBusy, "retry": subagent.HostRetrying, "idle": subagent.HostIdle,
+}
+
+// Statuses asks once for each directory that the sessions are in: an answer is about
+// one directory, and lists who does not rest.
+func (h *host) Statuses(ctx context.Context, of []subagent.SessionID) (map[subagent.SessionID]subagent.HostStatus, error) {
+	all := map[subagent.SessionID]subagent.HostStatus{}
+	dirs := map[string]bool{}
+	for _, id := range of {
+		s, err := h.find(ctx, "status", id)
+		if unlessGone(err) != nil {
+			return nil, err
+		}
+		all[id] = subagent.HostIdle
+		if err == nil {
+			dirs[s.dir] = true
+		}
+	}
+	var mu sync.Mutex
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(4)
+	for dir := range dirs {
+		group.Go(func() error {
+			found, err := h.status(ctx, dir)
+			mu.Lock()
+			defer mu.Unlock()
+			for id, s := range found {
+				all[id] = statuses[s.Type]
+			}
+			return err
+		})
+	}
+	return all, group.Wait()
+}
+
+func (h *host) status(ctx context.Context, dir string) (all map[subagent.SessionID]wireStatus, err error) {
+	_, err = h.api.do(ctx, call{op: "status", method: "GET", path: "/session/status"}.in(dir), &all)
+	return all, err
+}
+
+// Exists reports whether the server has a session.
+func (h *host) Exists(ctx context.Context, id subagent.SessionID) (bool, error) {
+	_, err := h.get(ctx, "exists", id)
+	if err == nil || errors.Is(err, subagent.ErrSessionGone) {
+		return err == nil, nil
+	}
+	return false, err
+}
+
+// ParentOf returns the session above one.
+func (h *host) ParentOf(ctx context.Context, id subagent.SessionID) (subagent.SessionID, error) {
+	if h.cfg.Outside && !isSession(id) {
+		return "", nil
+	}
+	w, err := h.get(ctx, "lineage", id)
+	return w.ParentID, err
+}
+
+// Steer puts a message into a turn that goes on. Without a reply asked for: if the turn
+// ends before it looks, the message waits for the next one and starts none.
+func (h *host) Steer(ctx context.Context, id subagent.SessionID, message string) error {
+	s, err := h.find(ctx, "steer", id)
+	if err != nil {
+		return err
+	}
+	all, err := h.status(ctx, s.dir)
+	if err != nil {
+		return err
+	}
+	c := of("steer", "POST", id, "/prompt_async").in(s.dir)
+	if all[id].Type != "busy" {
+		return h.api.wrong(c, subagent.ClassInvalid, errors.New("no turn of the session goes on"))
+	}
+	c.body = prompt{Parts: text(message, mark{}), NoReply: true}
+	_, err = h.api.do(ctx, c, nil)
+	return err
+}

@@ -1,0 +1,265 @@
+package opencode
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/seed-48fd9ae4/subagent"
+)
+
+// What a session says, and what of it answers one prompt.
+
+// pageSize is how many messages are read at once: more than most turns have.
+const pageSize = 40
+
+// maxPages bounds the search for a message.
+const maxPages = 500
+
+// message is one message as the server has it: the prompt of a user, or one step of
+// the model with its tool calls.
+type message struct {
+	Info  messageInfo `json:"info"`
+	Parts []part      `json:"parts"`
+}
+
+type messageInfo struct {
+	ID       string     `json:"id"`
+	Role     string     `json:"role"`
+	ParentID string     `json:"parentID"` // the prompt that a step answers
+	Agent    string     `json:"agent"`
+	Model    *model     `json:"model"` // of a prompt
+	Finish   string     `json:"finish"`
+	Summary  any        `json:"summary"` // true in a step that only shortens the conversation
+	Error    *wireError `json:"error"`
+	Cost     float64    `json:"cost"`
+	Tokens   tokens     `json:"tokens"`
+	Time     struct {
+		Created   int64 `json:"created"`
+		Completed int64 `json:"completed"`
+	} `json:"time"`
+}
+
+type tokens struct {
+	Input     int64 `json:"input"`
+	Output    int64 `json:"output"`
+	Reasoning int64 `json:"reasoning"`
+	Cache     struct {
+		Read  int64 `json:"read"`
+		Write int64 `json:"write"`
+	} `json:"cache"`
+}
+
+// add counts what the server counts apart: cached input is input too.
+func (t tokens) add(u subagent.Usage, cost float64) subagent.Usage {
+	u.InputTokens += t.Input + t.Cache.Read + t.Cache.Write
+	u.CachedTokens += t.Cache.Read
+	u.OutputTokens += t.Output + t.Reasoning
+	u.Cost += cost
+	return u
+}
+
+type part struct {
+	ID        string          `json:"id"`
+	MessageID string          `json:"messageID"`
+	Type      string          `json:"type"` // text, reasoning, tool, step-finish, …
+	Text      string          `json:"text"`
+	Tool      string          `json:"tool"`
+	CallID    string          `json:"callID"`
+	State     toolState       `json:"state"`
+	Metadata  json.RawMessage `json:"metadata"` // of a tool it may be anything
+	Cost      float64         `json:"cost"`     // of a step-finish
+	Tokens    tokens          `json:"tokens"`
+}
+
+type toolState struct {
+	Status string `json:"status"` // pending, running, completed, error
+	Input  any    `json:"input"`
+	Error  string `json:"error"`
+}
+
+func (p *part) call() subagent.ToolCall {
+	failed := p.State.Status == "error"
+	return subagent.ToolCall{
+		ID: p.CallID, Name: p.Tool, Input: p.State.Input,
+		Over: failed || p.State.Status == "completed", Failed: failed,
+	}
+}
+
+// marked reports whether a message is ours with that mark.
+func (m *message) marked(want func(mark) bool) bool {
+	return slices.ContainsFunc(m.Parts, func(p part) bool { return want(markIn(p.Metadata)) })
+}
+
+// text is what a message says in parts of a kind.
+func (m *message) text(kind string) string {
+	var all []string
+	for _, p := range m.Parts {
+		if p.Type == kind && strings.TrimSpace(p.Text) != "" {
+			all = append(all, p.Text)
+		}
+	}
+	return strings.Join(all, "\n")
+}
+
+// page reads the newest messages before a cursor, oldest first, and returns the cursor
+// of those before them; "" if there are none.
+func (h *host) page(ctx context.Context, op string, id subagent.SessionID, limit int, before string) (page []message, older string, err error) {
+	c := of(op, "GET", id, "/message")
+	c.query = url.Values{"limit": {strconv.Itoa(limit)}}
+	if before != "" {
+		c.query.Set("before", before)
+	}
+	header, err := h.api.do(ctx, c, &page)
+	if err != nil {
+		return nil, "", err
+	}
+	return page, header.Get("X-Next-Cursor"), nil
+}
+
+// back reads messages from the newest on until enough says so, and returns them oldest
+// first. Pages get smaller while the server's reply is too large to be read.
+func (h *host) back(ctx context.Context, op string, id subagent.SessionID, limit int, enough func([]message) bool) (all []message, err error) {
+	before := ""
+	for range maxPages {
+		page, older, err := h.page(ctx, op, id, limit, before)
+		switch {
+		case errors.Is(err, errTooLarge) && limit > 1:
+			limit = max(limit/8, 1)
+			continue
+		case err != nil:
+			return nil, err
+		}
+		all = append(page, all...)
+		if older == "" || enough(all) {
+			return all, nil
+		}
+		before = older
+	}
+	return nil, h.api.wrong(of(op, "GET", id, ""), subagent.ClassInvalid, errors.New("the conversation is too long to be read"))
+}
+
+// Output reads what a session has made of the prompt with that mark.
+func (h *host) Output(ctx context.Context, id subagent.SessionID, m any) (out subagent.Output, err error) {
+	ours := func(k mark) bool { return m != nil && k.Prompt == m }
+	var at int
+	all, err := h.back(ctx, "prompt", id, pageSize, func(all []message) bool {
+		at = slices.IndexFunc(all, func(m message) bool { return m.marked(ours) })
+		return at >= 0
+	})
+	switch {
+	case errors.Is(err, subagent.ErrSessionGone), errors.Is(err, errTooLarge):
+		return subagent.Output{Err: err}, nil
+	case err != nil:
+		return out, err
+	}
+	at = slices.IndexFunc(all, func(m message) bool { return m.marked(ours) })
+	if at < 0 {
+		return subagent.Output{Unfinished: true}, nil // it never arrived
+	}
+	out = h.answer(id, all[at+1:])
+	if h.cfg.HoldTodos && !out.Unfinished {
+		out.OpenTodos, err = h.openTodos(ctx, id)
+	}
+	return out, err
+}
+
+// answer judges the steps that followed a prompt.
+func (h *host) answer(id subagent.SessionID, after []message) (out subagent.Output) {
+	out.Unfinished = true
+	for i := range after {
+		m := &after[i]
+		if m.Info.Role != "assistant" || m.Info.Summary == true {
+			continue
+		}
+		said := m.text("text")
+		if said != "" {
+			out.Text = said
+		}
+		out.Usage = m.Info.Tokens.add(out.Usage, m.Info.Cost)
+		out.Evidence = out.Evidence || said != "" || m.text("reasoning") != "" ||
+			slices.ContainsFunc(m.Parts, func(p part) bool { return p.Type == "tool" })
+		out.Unfinished = m.Info.Time.Completed == 0 || goesOn[m.Info.Finish]
+		out.Err = nil
+		switch {
+		case m.Info.Error != nil:
+			out.Err, out.Unfinished = h.api.turnError(id, m.Info.Error), false
+		case out.Unfinished && slices.ContainsFunc(m.Parts, rejected):
+			out.Err = &subagent.SessionError{Op: "prompt", Session: id, Class: subagent.ClassPermission, Err: errRejected}
+		}
+	}
+	return out
+}
+
+// goesOn are the ways for a step to end after which the model is called again: with
+// none, it was cut short.
+var goesOn = map[string]bool{"": true, "tool-calls": true, "unknown": true}
+
+var errRejected = errors.New("a permission that the turn asked for was rejected")
+
+// rejected: after the rejection of a permission the server ends the turn without a
+// word.
+func rejected(p part) bool {
+	return p.Type == "tool" && p.State.Status == "error" && strings.Contains(p.State.Error, "rejected permission")
+}
+
+// openTodos counts what a session's own list says is still to be done.
+func (h *host) openTodos(ctx context.Context, id subagent.SessionID) (open int, err error) {
+	var todos []struct {
+		Status string `json:"status"`
+	}
+	_, err = h.api.do(ctx, of("prompt", "GET", id, "/todo"), &todos)
+	for _, t := range todos {
+		if t.Status != "completed" && t.Status != "cancelled" {
+			open++
+		}
+	}
+	return open, err
+}
+
+// Transcript returns what was said in a session.
+func (h *host) Transcript(ctx context.Context, id subagent.SessionID, q subagent.TranscriptQuery) ([]subagent.Message, error) {
+	since := func(m message) bool { return m.Info.ID == q.Since }
+	limit := pageSize
+	if q.Limit > 0 {
+		limit = min(limit, q.Limit+1) // and the one before, to see whether it is Since
+	}
+	all, err := h.back(ctx, "transcript", id, limit, func(all []message) bool {
+		return q.Limit > 0 && len(all) >= q.Limit || q.Since != "" && slices.ContainsFunc(all, since)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if at := slices.IndexFunc(all, since); q.Since != "" && at >= 0 {
+		all = all[at+1:]
+	}
+	if q.Limit > 0 && len(all) > q.Limit {
+		all = all[len(all)-q.Limit:]
+	}
+	said := make([]subagent.Message, len(all))
+	for i := range all {
+		said[i] = h.transcribe(id, &all[i])
+	}
+	return said, nil
+}
+
+func (h *host) transcribe(id subagent.SessionID, m *message) subagent.Message {
+	said := subagent.Message{
+		ID: m.Info.ID, Role: subagent.Role(m.Info.Role), Time: time.UnixMilli(m.Info.Time.Created),
+		Text: m.text("text"), Thoughts: m.text("reasoning"), Complete: m.Info.Role == "user" || m.Info.Time.Completed != 0,
+	}
+	for _, p := range m.Parts {
+		if p.Type == "tool" {
+			said.Tools = append(said.Tools, p.call())
+		}
+	}
+	if m.Info.Error != nil {
+		said.Err = h.api.turnError(id, m.Info.Error)
+	}
+	return said
+}

@@ -1,0 +1,113 @@
+package opencode
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	sse "github.com/tmaxmax/go-sse"
+
+	"github.com/seed-48fd9ae4/subagent"
+)
+
+// The server's stream of events. One is for all directories, and it never repeats what
+// was missed.
+
+const (
+	silence    = 30 * time.Second // the server says something every 10 s
+	maxEvent   = 16 << 20         // bytes of one
+	firstPause = 250 * time.Millisecond
+	lastPause  = 10 * time.Second
+)
+
+var (
+	errSilent = errors.New("the stream of events is silent")
+	errEnded  = errors.New("the stream of events has ended")
+)
+
+// envelope is what an event comes in.
+type envelope struct {
+	Payload event `json:"payload"`
+}
+
+// listen is Client.Run. gap is called after each time in which events may have been
+// missed, also before the first.
+func (h *host) listen(ctx context.Context, handle func(subagent.SessionEvent), gap func()) error {
+	pause := firstPause
+	for {
+		heard := false
+		err := h.follow(ctx, func() {
+			gap()
+			for _, e := range h.resume(ctx) {
+				handle(e)
+			}
+		}, func(e event) {
+			heard = true
+			for _, e := range h.hear(e) {
+				handle(e)
+			}
+		})
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		h.api.log.Warn("opencode: no stream of events; it is opened again", "error", err)
+		if hopeless(err) {
+			return err
+		}
+		if heard {
+			pause = firstPause
+		}
+		timer := time.NewTimer(pause/2 + rand.N(pause/2))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return context.Cause(ctx)
+		}
+		pause = min(2*pause, lastPause)
+	}
+}
+
+// hopeless are errors that another try would not mend.
+func hopeless(err error) bool {
+	var said *subagent.SessionError
+	if !errors.As(err, &said) {
+		return false
+	}
+	switch said.Class {
+	case subagent.ClassAuth, subagent.ClassPermission, subagent.ClassInvalid:
+		return true
+	}
+	return false
+}
+
+// follow reads one stream to its end, which is an error.
+func (h *host) follow(ctx context.Context, opened func(), hear func(event)) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watchdog := time.AfterFunc(silence, func() { cancel(errSilent) })
+	defer watchdog.Stop()
+	c := call{op: "events", method: "GET", path: "/global/event"}
+	res, err := h.api.send(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	opened()
+	for e, err := range sse.Read(res.Body, &sse.ReadConfig{MaxEventSize: maxEvent}) {
+		if err != nil {
+			if cause := context.Cause(ctx); cause != nil {
+				err = cause
+			}
+			return h.api.wrong(c, subagent.ClassUnavailable, err)
+		}
+		watchdog.Reset(silence)
+		var in envelope
+		if json.Unmarshal([]byte(e.Data), &in) == nil {
+			hear(in.Payload)
+		}
+	}
+	return h.api.wrong(c, subagent.ClassUnavailable, errEnded)
+}
