@@ -123,9 +123,7 @@ var table = []mutant{
 	{"an outage means that nobody is there", "blocking_turn.go", "err == nil && !there {", "err != nil || !there {"},
 	{"a session that is not named is gone", "blocking_turn.go", "s.misses >= b.cfg.Misses:\n", "s.misses >= 1:\n"},
 	{"a prompt that was lost is waited for", "blocking_turn.go", "begun = b.begun(ctx, t, mark); !begun {", "begun = true; !begun {"},
-	{"an error of an answer that is not whole ends the turn", "blocking_turn.go", "	case out.Err != nil && !out.Unfinished:
-", "	case out.Err != nil:
-"},
+	{"an error of an answer that is not whole ends the turn", "blocking_turn.go", "	case out.Err != nil && !out.Unfinished:\n", "	case out.Err != nil:\n"},
 	{"a turn that is steered may end", "blocking_turn.go", "	case s.steers > s.steered && !s.aborted, ", "	case "},
 	{"an answer from before the message ends the turn", "blocking_turn.go", "now.signs != s.signs || now.steers != s.steers || ", "now.signs != s.signs || "},
 	{"a refused prompt is waited for", "blocking.go", "	if isFinal(sendErr) {", "	if false {"},
