@@ -4,10 +4,14 @@ go 1.25.0
 
 require (
 	github.com/seed-48fd9ae4/subagent v0.0.0
+	github.com/stretchr/testify v1.12.1
 	github.com/tmaxmax/go-sse v0.11.0
 	golang.org/x/sync v0.22.0
 )
 
-require github.com/google/uuid v1.6.0 // indirect
+require (
+	github.com/google/uuid v1.6.0 // indirect
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
+)
 
 replace github.com/seed-48fd9ae4/subagent => ../..

@@ -1,0 +1,96 @@
+package opencode
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-48fd9ae4/subagent"
+)
+
+// What the steps after a prompt say of its turn.
+func TestAnswer(t *testing.T) {
+	const done = `"time":{"created":1,"completed":2}`
+	said := func(text string) string { return `{"type":"text","text":"` + text + `"}` }
+	for name, c := range map[string]struct {
+		steps      string
+		text       string
+		evidence   bool
+		unfinished bool
+		class      subagent.Class
+	}{
+		"none": {`[]`, "", false, true, ""},
+		"one, whole": {
+			`[{"info":{"role":"assistant","finish":"stop",` + done + `},"parts":[` + said("yes") + `]}]`,
+			"yes", true, false, "",
+		},
+		"one that goes on": {
+			`[{"info":{"role":"assistant","time":{"created":1}},"parts":[` + said("ye") + `]}]`,
+			"ye", true, true, "",
+		},
+		"a call, and the next step not begun": {
+			`[{"info":{"role":"assistant","finish":"tool-calls",` + done + `},"parts":[{"type":"tool","state":{"status":"completed"}}]}]`,
+			"", true, true, "",
+		},
+		"cut short in a retry": {
+			`[{"info":{"role":"assistant",` + done + `},"parts":[]}]`, "", false, true, "",
+		},
+		"said before a call, and nothing after": {
+			`[{"info":{"role":"assistant","finish":"tool-calls",` + done + `},"parts":[` + said("I look") + `,{"type":"tool"}]},
+			  {"info":{"role":"assistant","finish":"stop",` + done + `},"parts":[` + said(" ") + `]}]`,
+			"I look", true, false, "",
+		},
+		"two texts in a step, the last step counts": {
+			`[{"info":{"role":"assistant","finish":"tool-calls",` + done + `},"parts":[` + said("first") + `]},
+			  {"info":{"role":"assistant","finish":"stop",` + done + `},"parts":[` + said("a") + `,{"type":"reasoning","text":"hm"},` + said("b") + `]}]`,
+			"a\nb", true, false, "",
+		},
+		"thoughts alone": {
+			`[{"info":{"role":"assistant","finish":"stop",` + done + `},"parts":[{"type":"reasoning","text":"hm"}]}]`,
+			"", true, false, "",
+		},
+		"blank": {
+			`[{"info":{"role":"assistant","finish":"stop",` + done + `},"parts":[` + said(" ") + `]}]`,
+			"", false, false, "",
+		},
+		"an error": {
+			`[{"info":{"role":"assistant","error":{"name":"APIError","data":{"message":"x","statusCode":401}},` + done + `},"parts":[` + said("so far") + `]}]`,
+			"so far", true, false, subagent.ClassAuth,
+		},
+		"an abort": {
+			`[{"info":{"role":"assistant","error":{"name":"MessageAbortedError","data":{"message":"Aborted"}},` + done + `},"parts":[]}]`,
+			"", false, false, subagent.ClassAborted,
+		},
+		"a permission that was rejected": {
+			`[{"info":{"role":"assistant","finish":"tool-calls",` + done + `},"parts":[{"type":"tool","state":{"status":"error","error":"The user rejected permission to use this specific tool call."}}]}]`,
+			"", true, true, subagent.ClassPermission,
+		},
+		"a summary between": {
+			`[{"info":{"role":"assistant","finish":"stop",` + done + `},"parts":[` + said("yes") + `]},
+			  {"info":{"role":"assistant","summary":true,"finish":"stop",` + done + `},"parts":[` + said("in short") + `]}]`,
+			"yes", true, false, "",
+		},
+		"a message that came too late to be answered": {
+			`[{"info":{"role":"assistant","finish":"stop",` + done + `},"parts":[` + said("yes") + `]},
+			  {"info":{"role":"user","summary":{"diffs":[]}},"parts":[` + said("and?") + `]}]`,
+			"yes", true, false, "",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var steps []message
+			require.NoError(t, json.Unmarshal([]byte(c.steps), &steps))
+			out := child(t).answer("ses_1", steps)
+			require.Equal(t, c.text, out.Text)
+			require.Equal(t, c.evidence, out.Evidence)
+			require.Equal(t, c.unfinished, out.Unfinished)
+			if c.class == "" {
+				require.NoError(t, out.Err)
+				return
+			}
+			var e *subagent.SessionError
+			require.ErrorAs(t, out.Err, &e)
+			require.Equal(t, c.class, e.Class)
+		})
+	}
+}
