@@ -1,4 +1,5 @@
-# Needs Go 1.25 or newer; everything else comes through Go modules.
+# Needs Go 1.25 or newer; everything else comes through Go modules, but for the real
+# hosts, which tests use if there is npm.
 
 # The race detector needs cgo, and that a C compiler.
 ifeq ($(shell test "$$(go env CGO_ENABLED)" = 1 && command -v $$(go env CC)),)
@@ -14,6 +15,7 @@ test: ## every module's tests
 ifeq ($(RACE),)
 	@echo "no C compiler: the tests run without the race detector"
 endif
+	@.ci/fetch-hosts
 	go test $(RACE) work
 
 bench: ## figures against a floor and a baseline, with their gates; a minute or two
