@@ -4,14 +4,13 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/seed-48fd9ae4/subagent"
 )
 
 // eventful is a host that takes a prompt, works by itself, and tells what goes on.
 type eventful struct {
-	tell func(subagent.SessionEvent)
+	events chan subagent.SessionEvent // in a real host: a stream from elsewhere
 
 	mu      sync.Mutex
 	busy    map[subagent.SessionID]bool
@@ -24,10 +23,10 @@ func (h *eventful) Create(_ context.Context, req subagent.CreateRequest) (subage
 
 func (h *eventful) Send(_ context.Context, id subagent.SessionID, p subagent.Prompt) (any, error) {
 	h.set(id, true, "")
-	go func() { // in a real host this goes on elsewhere, and an event stream tells of it
-		h.tell(subagent.SessionEvent{Session: id, Kind: subagent.EventTool, Tool: subagent.ToolCall{ID: "1", Name: "read"}})
+	go func() {
+		h.events <- subagent.SessionEvent{Session: id, Kind: subagent.EventTool, Tool: subagent.ToolCall{ID: "1", Name: "read"}}
 		h.set(id, false, "read "+p.Text)
-		h.tell(subagent.SessionEvent{Session: id, Kind: subagent.EventIdle})
+		h.events <- subagent.SessionEvent{Session: id, Kind: subagent.EventIdle}
 	}()
 	return nil, nil
 }
@@ -69,14 +68,20 @@ func (h *eventful) Exists(_ context.Context, id subagent.SessionID) (bool, error
 // A host that speaks in events becomes a client with Blocking. Its events go to the
 // manager's HandleEvent.
 func ExampleBlocking() {
-	host := &eventful{busy: map[subagent.SessionID]bool{}, answers: map[subagent.SessionID]string{}}
-	client := subagent.Blocking(host, subagent.BlockingConfig{Poll: time.Second})
+	host := &eventful{
+		events: make(chan subagent.SessionEvent), busy: map[subagent.SessionID]bool{}, answers: map[subagent.SessionID]string{},
+	}
+	client := subagent.Blocking(host, subagent.BlockingConfig{}) // host has the six methods of AsyncClient
 	m, err := subagent.New(client, subagent.Config{})
 	if err != nil {
 		panic(err)
 	}
 	defer m.Close()
-	host.tell = m.HandleEvent
+	go func() {
+		for e := range host.events {
+			m.HandleEvent(e) // whatever the host tells, in its order
+		}
+	}()
 
 	task, err := m.Do(context.Background(), subagent.LaunchInput{Parent: "p", Agent: "explore", Prompt: "the parser", Description: "parser"})
 	if err != nil {

@@ -79,6 +79,49 @@ func TestNothingIsPutOff(t *testing.T) {
 	require.Empty(t, postponed(t, "x.go", []byte("package x\nvar s = `TO"+"DO`")))
 }
 
+// excerpts are the blocks of Go in a document, each without its indentation.
+func excerpts(document string) (found []string) {
+	for _, rest := range strings.Split(document, "```go\n")[1:] {
+		block, _, _ := strings.Cut(rest, "```")
+		found = append(found, flat(block))
+	}
+	return found
+}
+
+func flat(code string) string {
+	var b strings.Builder
+	for line := range strings.Lines(code) {
+		b.WriteString(strings.TrimSpace(line) + "\n")
+	}
+	return b.String()
+}
+
+// Code in a document is code that is compiled: it stands in a Go file just so. The
+// first program of the README is looked at by the next test.
+func TestDocumentsShowWhatCompiles(t *testing.T) {
+	files := committed(t)
+	var code strings.Builder
+	for name, data := range files {
+		if strings.HasSuffix(name, ".go") {
+			code.WriteString(flat(string(data)))
+		}
+	}
+	for name, data := range files {
+		if !strings.HasSuffix(name, ".md") {
+			continue
+		}
+		blocks := excerpts(string(data))
+		if name == "README.md" {
+			require.Greater(t, len(blocks), 3)
+			blocks = blocks[1:]
+		}
+		for _, block := range blocks {
+			require.Contains(t, code.String(), block, "%s shows what no Go file has:\n%s", name, block)
+		}
+	}
+	require.Equal(t, []string{"x()\nif y {\n}\n"}, excerpts("a\n```go\n\tx()\n  if y {\n}\n```\nb"))
+}
+
 // The program on the README's first screen is one that the tests run.
 func TestReadmeProgramIsTheExample(t *testing.T) {
 	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
