@@ -20,6 +20,7 @@ endif
 
 bench: ## figures against a floor and a baseline, with their gates; a minute or two
 	go run ./internal/bench
+	@cd adapters/opencode && go test -count=1 -v -run TestRealAddedCost . | grep -E 'one turn:|needs opencode'
 
 lint: ## gofmt, go vet, staticcheck over every module
 	@out=$$(gofmt -l .); test -z "$$out" || { echo "gofmt -w" $$out; exit 1; }

@@ -45,7 +45,10 @@ func counts(sizes []int) (figures []figure) {
 	}
 	n := sizes[len(sizes)-1]
 	told, most := flow(n)
-	return append(figures, figure{name: "notifications, open gate", n: n, value: float64(told), reference: float64(most), gate: 1, ratio: true})
+	return append(figures,
+		figure{name: "notifications, open gate", n: n, value: float64(told), reference: float64(most), gate: 1, ratio: true},
+		figure{name: "allocations per foreign event", n: n, value: foreign(n), gate: 0.01},
+	)
 }
 
 // times are the figures that do.

@@ -207,6 +207,21 @@ func inTurn(times int, one, other func(i int)) (_, _ float64) {
 	return took[0][times/2], took[1][times/2]
 }
 
+// foreign is what the events of sessions that are nobody's children allocate. A
+// hundredth of one leaves room for the runtime's own.
+func foreign(n int) float64 {
+	o := manager(1, nil, 0)
+	defer o.m.Close()
+	e := subagent.SessionEvent{Session: "somebody else's", Kind: subagent.EventText, Text: "so"}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range n {
+		o.m.HandleEvent(e)
+	}
+	runtime.ReadMemStats(&after)
+	return float64(after.Mallocs-before.Mallocs) / float64(n)
+}
+
 // flow is a run whose gate is open from the start and whose parents take turns:
 // how many notifications go out, and how many there may be.
 func flow(n int) (told, most int) {
