@@ -29,6 +29,9 @@ func TestConfig(t *testing.T) {
 	refusedFor(t, Config{URL: "127.0.0.1:4096"}, "opencode.Config.URL", "must be a URL")
 	refusedFor(t, Config{URL: "http://me:hunter2@h"}, "opencode.Config.URL", "must not hold a user: set Username and Password")
 	refusedFor(t, Config{URL: "http://me:hunter2@h\x7f"}, "opencode.Config.URL", "must be a URL")
+	refusedFor(t, Config{URL: "http://h", Permissions: []Rule{{"bash", "*", "allow"}, {"bash", "*", "perhaps"}}}, "opencode.Config.Permissions[1].Action", "must be allow, deny or ask")
+	refusedFor(t, Config{URL: "http://h", Permissions: []Rule{{"", "*", "deny"}}}, "opencode.Config.Permissions[0].Permission", "must not be empty; * is for all")
+	refusedFor(t, Config{URL: "http://h", Permissions: []Rule{{"bash", "", "deny"}}}, "opencode.Config.Permissions[0].Pattern", "must not be empty; * is for all")
 	_, err := New(Config{URL: "http://h/below/"})
 	require.NoError(t, err)
 }

@@ -3,7 +3,7 @@ package opencode
 import (
 	"cmp"
 	"context"
-	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
@@ -56,6 +56,23 @@ type Rule struct {
 	Action     string `json:"action"`     // "allow", "deny" or "ask"
 }
 
+func (r Rule) check(i int) error {
+	for _, f := range []struct {
+		name, value string
+		ok          bool
+		rule        string
+	}{
+		{"Permission", r.Permission, r.Permission != "", "must not be empty; * is for all"},
+		{"Pattern", r.Pattern, r.Pattern != "", "must not be empty; * is for all"},
+		{"Action", r.Action, r.Action == "allow" || r.Action == "deny" || r.Action == "ask", "must be allow, deny or ask"},
+	} {
+		if !f.ok {
+			return &subagent.InputError{Field: fmt.Sprintf("opencode.Config.Permissions[%d].%s", i, f.name), Value: f.value, Rule: f.rule}
+		}
+	}
+	return nil
+}
+
 // Client is a [subagent.SessionClient] over one server, and whatever else it can be:
 // see the assertions below.
 type Client struct {
@@ -80,6 +97,11 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	for i, r := range cfg.Permissions {
+		if err := r.check(i); err != nil {
+			return nil, err
+		}
+	}
 	if cfg.Permissions == nil {
 		cfg.Permissions = []Rule{{Permission: "question", Pattern: "*", Action: "deny"}}
 	}
@@ -101,5 +123,3 @@ func (c *Client) Run(ctx context.Context, handle func(subagent.SessionEvent)) er
 
 // ids that are not of this form make the server fail.
 func isSession(id subagent.SessionID) bool { return len(id) > 3 && id[:3] == "ses" }
-
-var errNoSession = errors.New("the server has no such session")

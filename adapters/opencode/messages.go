@@ -33,7 +33,8 @@ type messageInfo struct {
 	Role     string     `json:"role"`
 	ParentID string     `json:"parentID"` // the prompt that a step answers
 	Agent    string     `json:"agent"`
-	Model    *model     `json:"model"` // of a prompt
+	Model    *model     `json:"model"`  // of a prompt
+	System   string     `json:"system"` // of a prompt
 	Finish   string     `json:"finish"`
 	Summary  any        `json:"summary"` // true in a step that only shortens the conversation
 	Error    *wireError `json:"error"`

@@ -52,12 +52,12 @@ func goneOr(err error) (subagent.Delivery, error) {
 	return subagent.Unknown, err
 }
 
-// asBefore is a prompt for the agent and model that the session was last prompted for.
-// Without them the server would go back to its defaults.
+// asBefore is a prompt for the agent and model, and with the system text, that the
+// session was last prompted with. The server would go back to its defaults.
 func asBefore(messages []message) (p prompt) {
 	for _, m := range slices.Backward(messages) {
 		if m.Info.Role == "user" && m.Info.Model != nil {
-			p.Agent, p.Variant = m.Info.Agent, m.Info.Model.Variant
+			p.Agent, p.Variant, p.System = m.Info.Agent, m.Info.Model.Variant, m.Info.System
 			p.Model = &model{Provider: m.Info.Model.Provider, Model: m.Info.Model.Model}
 			return p
 		}

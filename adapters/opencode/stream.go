@@ -95,7 +95,9 @@ func (h *host) follow(ctx context.Context, opened func(), hear func(event)) erro
 		return err
 	}
 	defer res.Body.Close()
+	watchdog.Stop() // calls that follow have bounds of their own
 	opened()
+	watchdog.Reset(silence)
 	for e, err := range sse.Read(res.Body, &sse.ReadConfig{MaxEventSize: maxEvent}) {
 		if err != nil {
 			if cause := context.Cause(ctx); cause != nil {
