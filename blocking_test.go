@@ -91,42 +91,20 @@ func (h *slowHost) Exists(_ context.Context, id SessionID) (bool, error) {
 	return !h.gone[id], cmp.Or(h.unsure, h.down)
 }
 
-func (h *slowHost) is(id SessionID, s HostStatus) {
+func (h *slowHost) change(what func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.statuses[id] = s
+	what()
 }
 
-func (h *slowHost) forgets(id SessionID) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.statuses, id)
-}
-
-func (h *slowHost) says(id SessionID, o Output) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.outputs[id] = o
-}
-
-func (h *slowHost) loses(id SessionID) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.gone[id] = true
-}
+func (h *slowHost) is(id SessionID, s HostStatus) { h.change(func() { h.statuses[id] = s }) }
+func (h *slowHost) forgets(id SessionID)          { h.change(func() { delete(h.statuses, id) }) }
+func (h *slowHost) says(id SessionID, o Output)   { h.change(func() { h.outputs[id] = o }) }
+func (h *slowHost) loses(id SessionID)            { h.change(func() { h.gone[id] = true }) }
+func (h *slowHost) fails(err error)               { h.change(func() { h.down = err }) }
 
 // slowly has looks at single sessions take their time.
-func (h *slowHost) slowly(d time.Duration) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.slow = d
-}
-
-func (h *slowHost) fails(err error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.down = err
-}
+func (h *slowHost) slowly(d time.Duration) { h.change(func() { h.slow = d }) }
 
 // waitADay is Wait for a turn that must end by itself.
 func waitADay(t *testing.T, m *BackgroundManager, id TaskID) (Task, error) {
