@@ -100,19 +100,30 @@ func kill(dir string, m mutant) (by string, err error) {
 		return "", fmt.Errorf("does not build: %s", out)
 	}
 	defer os.Remove(binary)
-	for _, try := range []struct {
-		name string
-		args []string
-	}{
-		{"the storm", []string{"-test.run=^TestStorm$", "-storm.seeds=300"}},
-		{"the tests", []string{"-test.skip=^TestStorm$", "-test.short", "-rapid.nofailfile"}},
-	} {
+	for _, try := range triesOf(m.file) {
 		out, err := bounded(core, binary, try.args...)
 		if err != nil {
 			return try.name + ": " + first(out), nil
 		}
 	}
 	return "", nil
+}
+
+type try struct {
+	name string
+	args []string
+}
+
+// triesOf are the tests that are to notice a mutant of a file. Nothing but the tests
+// of Blocking comes to what is in its files.
+func triesOf(file string) []try {
+	if strings.HasPrefix(file, "blocking") {
+		return []try{{"the tests", []string{"-test.run=Blocking"}}}
+	}
+	return []try{
+		{"the storm", []string{"-test.run=^TestStorm$", "-storm.seeds=300"}},
+		{"the tests", []string{"-test.skip=^TestStorm$|Blocking", "-test.short", "-rapid.nofailfile"}},
+	}
 }
 
 // bounded runs what may wait or grow without end: it gets two minutes, also when
