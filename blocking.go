@@ -81,7 +81,8 @@ type BlockingConfig struct {
 	// at again. Defaults to 250 ms.
 	Settle time.Duration
 	// Started is how long a prompt may go without a sign of life, since some errors
-	// come after it was taken. Defaults to 60 s.
+	// come after it was taken. While the host can't be asked it goes on. Defaults to
+	// 60 s.
 	Started time.Duration
 	// Misses is how many polls in a row may not know a session before it is asked
 	// for, and how many may find it resting with an answer that is not whole. Defaults
@@ -259,19 +260,23 @@ func (t *hostTurn) news() {
 }
 
 // Abort has the host stop a turn, and returns when the host says that the session
-// rests. While it does not, it is asked again: the turn may have begun behind the
-// first time.
+// rests. While it does not, or can't be reached, it is asked again: the turn may have
+// begun behind the first time.
 func (b *BlockingClient) Abort(ctx context.Context, id SessionID) error {
 	b.mu.Lock()
 	if t := b.turns[id]; t != nil {
 		t.asked = true
 	}
 	b.mu.Unlock()
-	for misses := 0; ; {
-		if err := b.slot(ctx, func(ctx context.Context) error { return b.host.Abort(ctx, id) }); err != nil {
+	for misses, wait := 0, max(b.cfg.Settle/5, 1); ; wait = min(2*wait, b.cfg.Settle) {
+		err := b.slot(ctx, func(ctx context.Context) error { return b.host.Abort(ctx, id) })
+		if isFinal(err) {
 			return err
 		}
-		all, err := b.statuses(ctx, []SessionID{id})
+		var all map[SessionID]HostStatus
+		if err == nil {
+			all, err = b.statuses(ctx, []SessionID{id})
+		}
 		switch s, known := all[id]; {
 		case err != nil || s == HostBusy || s == HostRetrying:
 			misses = 0
@@ -283,7 +288,7 @@ func (b *BlockingClient) Abort(ctx context.Context, id SessionID) error {
 		if misses >= b.cfg.Misses {
 			break
 		}
-		pause := time.NewTimer(max(b.cfg.Settle/5, 1))
+		pause := time.NewTimer(wait)
 		select {
 		case <-pause.C:
 		case <-ctx.Done():

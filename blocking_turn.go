@@ -27,7 +27,11 @@ func (b *BlockingClient) await(ctx context.Context, t *hostTurn, mark any, sendE
 			ctx = context.WithoutCancel(ctx) // it was stopped, and has come to rest
 		}
 		if !begun && !time.Now().Before(startBy) {
-			if begun = b.begun(ctx, t, mark); !begun {
+			var known bool
+			switch begun, known = b.begun(ctx, t, mark); {
+			case !known:
+				startBy = time.Now().Add(b.cfg.Settle << 4)
+			case !begun:
 				return Result{}, &SessionError{Op: "prompt", Session: t.session, Class: ClassUnavailable, Err: cmp.Or(sendErr, errNotStarted)}
 			}
 		}
@@ -58,13 +62,17 @@ func (b *BlockingClient) pause(ctx context.Context, t *hostTurn, most time.Durat
 	return true
 }
 
-// begun reports whether there was any sign of life.
-func (b *BlockingClient) begun(ctx context.Context, t *hostTurn, mark any) bool {
+// begun reports whether there was any sign of life, if that can be found out.
+func (b *BlockingClient) begun(ctx context.Context, t *hostTurn, mark any) (begun, known bool) {
 	if b.state(t).signs > 0 {
-		return true
+		return true, true
+	}
+	all, err := b.statuses(ctx, []SessionID{t.session}) // polls may be off, or none came through
+	if s := all[t.session]; err != nil || s == HostBusy || s == HostRetrying {
+		return err == nil, err == nil
 	}
 	out, err := b.output(ctx, t, mark)
-	return err == nil && out.Evidence
+	return out.Evidence, err == nil
 }
 
 // judge finds out whether a turn is over. What it can't find out, or what was
@@ -104,7 +112,7 @@ func (b *BlockingClient) judge(ctx context.Context, t *hostTurn, mark any, looks
 		return fail(ClassAborted, errEnded)
 	case whole:
 		return r, true, nil
-	case out.OpenTodos > 0, s.signs == 0, looks < b.cfg.Misses, b.cfg.Poll != Off && s.rests < b.cfg.Misses:
+	case out.OpenTodos > 0, s.signs == 0 && !out.Evidence, looks < b.cfg.Misses, b.cfg.Poll != Off && s.rests < b.cfg.Misses:
 		return r, false, nil
 	case out.Unfinished && out.Err != nil:
 		return r, true, out.Err

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/seed-48fd9ae4/subagent"
@@ -20,9 +21,12 @@ import (
 
 // How the server is called. Nothing here knows of turns.
 
+// Bounds of what is read of a reply, in bytes.
 const (
-	maxBody  = 32 << 20 // of a reply; a page of messages with their tools' output
-	maxError = 4 << 10  // of one that only says what went wrong
+	maxReply   = 1 << 20  // of most
+	maxPage    = 4 << 20  // of a page of messages with what their tools were given
+	maxMessage = 32 << 20 // of a page of one; these are read one at a time
+	maxError   = 4 << 10  // of one that only says what went wrong
 )
 
 type api struct {
@@ -32,6 +36,7 @@ type api struct {
 	password string
 	timeout  time.Duration
 	log      *slog.Logger
+	large    sync.Mutex // held while a large reply is read
 }
 
 func newAPI(cfg Config) (*api, error) {
@@ -71,6 +76,7 @@ type call struct {
 	path    string
 	query   url.Values
 	body    any // nil: none
+	most    int // bytes of the reply; 0: maxReply
 }
 
 func (c call) in(dir string) call {
@@ -85,8 +91,8 @@ func of(op, method string, id subagent.SessionID, tail string) call {
 	return call{op: op, session: id, method: method, path: "/session/" + url.PathEscape(string(id)) + tail}
 }
 
-// do makes a call and decodes its reply into into, unless that is nil. Errors are
-// *[subagent.SessionError].
+// do makes a call and decodes its reply into into; if that is nil, the reply must be
+// status 204, without a body. Errors are *[subagent.SessionError].
 func (a *api) do(ctx context.Context, c call, into any) (http.Header, error) {
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
@@ -95,22 +101,34 @@ func (a *api) do(ctx context.Context, c call, into any) (http.Header, error) {
 		return nil, err
 	}
 	defer res.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxBody+1))
+	if into == nil {
+		if res.StatusCode != http.StatusNoContent {
+			return nil, a.wrong(c, subagent.ClassUnavailable, errForeign)
+		}
+		return res.Header, nil
+	}
+	most := cmp.Or(c.most, maxReply)
+	if most > maxPage {
+		a.large.Lock()
+		defer a.large.Unlock()
+	}
+	body, err := io.ReadAll(io.LimitReader(res.Body, int64(most)+1))
 	switch {
 	case err != nil:
 		return nil, a.wrong(c, subagent.ClassUnavailable, err)
-	case len(body) > maxBody:
-		return nil, a.wrong(c, subagent.ClassInvalid, errTooLarge)
-	case into == nil:
-		return res.Header, nil
-	}
-	if err := json.Unmarshal(body, into); err != nil {
-		return nil, a.wrong(c, subagent.ClassUnavailable, errors.New("the reply is not what opencode replies"))
+	case len(body) > most:
+		return nil, a.wrong(c, subagent.ClassInvalid, fmt.Errorf("%w than %d bytes", errTooLarge, most))
+	case string(bytes.TrimSpace(body)) == "null", json.Unmarshal(body, into) != nil:
+		// A null would be taken for a list of nothing: that all sessions rest.
+		return nil, a.wrong(c, subagent.ClassUnavailable, errForeign)
 	}
 	return res.Header, nil
 }
 
-var errTooLarge = fmt.Errorf("the reply is larger than %d MiB", maxBody>>20)
+var (
+	errTooLarge = errors.New("the reply is larger")
+	errForeign  = errors.New("the reply is not what opencode replies")
+)
 
 // send returns the response to a call that the server took; the caller closes its body.
 func (a *api) send(ctx context.Context, c call) (*http.Response, error) {

@@ -72,7 +72,8 @@ func TestRefusals(t *testing.T) {
 		"a page":          {reply(502, "<html>"+strings.Repeat("x", 9999)), nil, subagent.ClassUnavailable, "status 502: a page of HTML"},
 		"a redirect":      {reply(302, ""), nil, subagent.ClassInvalid, "the server redirects, which is refused"},
 		"not JSON":        {reply(200, "<html>"), nil, subagent.ClassUnavailable, "the reply is not what opencode replies"},
-		"too large":       {reply(200, strings.Repeat(" ", maxBody+1)), nil, subagent.ClassInvalid, "the reply is larger than 32 MiB"},
+		"nothing":         {reply(200, " null\n"), nil, subagent.ClassUnavailable, "the reply is not what opencode replies"},
+		"too large":       {reply(200, strings.Repeat(" ", maxReply+1)), nil, subagent.ClassInvalid, "the reply is larger than 1048576 bytes"},
 		"no line":         {nil, errors.New("connection refused for " + password), subagent.ClassUnavailable, "connection refused for ***"},
 		"its own password": {
 			reply(403, "you said "+password+" as "+basic+",\n\tand "+strings.Repeat("é", 999)), nil, subagent.ClassPermission,

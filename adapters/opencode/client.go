@@ -106,7 +106,7 @@ func New(cfg Config) (*Client, error) {
 		cfg.Permissions = []Rule{{Permission: "question", Pattern: "*", Action: "deny"}}
 	}
 	cfg.Blocking.Call = cmp.Or(cfg.Blocking.Call, api.timeout)
-	h := &host{api: api, cfg: cfg, sessions: map[subagent.SessionID]*session{}}
+	h := &host{api: api, cfg: cfg, sessions: map[subagent.SessionID]*session{}, warm: map[string]bool{}}
 	c := &Client{host: h, BlockingClient: subagent.Blocking(h, cfg.Blocking)}
 	h.rest = c.Abort
 	return c, nil
@@ -116,7 +116,7 @@ func New(cfg Config) (*Client, error) {
 // BackgroundManager.HandleEvent, until ctx ends. A stream that breaks, or is silent for
 // longer than the server ever is, is opened again, and the sessions are looked at for
 // what was missed. It returns ctx's error; or, since trying again would not help, that
-// of a server that refuses the stream.
+// of a server that does not let it in.
 func (c *Client) Run(ctx context.Context, handle func(subagent.SessionEvent)) error {
 	return c.host.listen(ctx, handle, c.Resync)
 }

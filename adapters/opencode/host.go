@@ -22,8 +22,9 @@ type host struct {
 	cfg  Config
 	rest func(context.Context, subagent.SessionID) error // stops a turn and returns when it rests
 
-	mu       sync.Mutex // guards sessions and all in them
+	mu       sync.Mutex // guards all below, and all in a session
 	sessions map[subagent.SessionID]*session
+	warm     map[string]bool // directories that the server has loaded
 }
 
 // session is what is known of a child's session until it is released.
@@ -74,10 +75,41 @@ func (h *host) Create(ctx context.Context, req subagent.CreateRequest) (subagent
 	if !isSession(made.ID) {
 		return "", err
 	}
+	h.warmUp(ctx, made.Directory)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.sessions[made.ID] = &session{dir: made.Directory, tools: maps.Clone(req.Tools)}
 	return made.ID, err
+}
+
+// warmUp has the server load a directory's configuration. It would do so with the first
+// prompt there; but when that is aborted meanwhile, each later one in the directory is
+// interrupted too, for as long as the server lives.
+func (h *host) warmUp(ctx context.Context, dir string) {
+	h.mu.Lock()
+	warm := h.warm[dir]
+	h.mu.Unlock()
+	if warm {
+		return
+	}
+	var all json.RawMessage
+	if _, err := h.api.do(ctx, call{op: "load", method: "GET", path: "/config/providers"}.in(dir), &all); err != nil {
+		h.api.log.Warn("opencode: a directory was not loaded", "error", err)
+		return // the first prompt will
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.warm) > 1000 {
+		clear(h.warm)
+	}
+	h.warm[dir] = true
+}
+
+// cold: the server may be another process than it was.
+func (h *host) cold() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	clear(h.warm)
 }
 
 // madeAnyway looks among a parent's children for one that was made though no reply
@@ -188,34 +220,40 @@ func (h *host) Send(ctx context.Context, id subagent.SessionID, p subagent.Promp
 	if err != nil {
 		return nil, err
 	}
-	c := of("prompt", "POST", id, "/prompt_async").in(s.dir)
 	body := prompt{Agent: p.Agent, Variant: p.Variant, System: p.System}
 	if p.Model != "" {
 		provider, name, ok := strings.Cut(p.Model, "/")
 		if !ok {
-			return nil, h.api.wrong(c, subagent.ClassModelNotFound, fmt.Errorf("model %q: must be provider/model", p.Model))
+			return nil, h.api.wrong(of("prompt", "POST", id, ""), subagent.ClassModelNotFound, fmt.Errorf("model %q: must be provider/model", p.Model))
 		}
 		body.Model = &model{Provider: provider, Model: name}
 	}
 	if !maps.Equal(p.Tools, s.tools) {
 		body.Tools = p.Tools
 	}
+	h.warmUp(ctx, s.dir)
 	t := newTurn(rand.Text())
 	body.Parts = text(p.Text, mark{Prompt: t.mark, Task: p.Task})
-	c.body = body
 	h.mu.Lock()
 	s.turn = t
 	h.sessions[id] = s
 	h.mu.Unlock()
-	_, err = h.api.do(ctx, c, nil)
-	return t.mark, err
+	return t.mark, h.post(ctx, "prompt", id, s.dir, body)
+}
+
+// post writes a message into a session.
+func (h *host) post(ctx context.Context, op string, id subagent.SessionID, dir string, p prompt) error {
+	c := of(op, "POST", id, "/prompt_async").in(dir)
+	c.body = p
+	_, err := h.api.do(ctx, c, nil)
+	return err
 }
 
 // Abort has the server stop what a session does. It replies before that has ended.
 func (h *host) Abort(ctx context.Context, id subagent.SessionID) error {
 	s, err := h.find(ctx, "abort", id)
 	if err == nil {
-		_, err = h.api.do(ctx, of("abort", "POST", id, "/abort").in(s.dir), nil)
+		_, err = h.api.do(ctx, of("abort", "POST", id, "/abort").in(s.dir), new(bool))
 	}
 	return unlessGone(err)
 }
@@ -235,7 +273,7 @@ func (h *host) Release(ctx context.Context, id subagent.SessionID) error {
 		return err
 	}
 	if !h.cfg.Keep {
-		if _, err := h.api.do(ctx, of("release", "DELETE", id, ""), nil); unlessGone(err) != nil {
+		if _, err := h.api.do(ctx, of("release", "DELETE", id, ""), new(bool)); unlessGone(err) != nil {
 			return err
 		}
 	}
@@ -289,6 +327,9 @@ func (h *host) Statuses(ctx context.Context, of []subagent.SessionID) (map[subag
 
 func (h *host) status(ctx context.Context, dir string) (all map[subagent.SessionID]wireStatus, err error) {
 	_, err = h.api.do(ctx, call{op: "status", method: "GET", path: "/session/status"}.in(dir), &all)
+	if err != nil {
+		h.cold()
+	}
 	return all, err
 }
 
@@ -321,11 +362,8 @@ func (h *host) Steer(ctx context.Context, id subagent.SessionID, message string)
 	if err != nil {
 		return err
 	}
-	c := of("steer", "POST", id, "/prompt_async").in(s.dir)
 	if all[id].Type != "busy" {
-		return h.api.wrong(c, subagent.ClassInvalid, errors.New("no turn of the session goes on"))
+		return h.api.wrong(of("steer", "POST", id, ""), subagent.ClassInvalid, errors.New("no turn of the session goes on"))
 	}
-	c.body = prompt{Parts: text(message, mark{}), NoReply: true}
-	_, err = h.api.do(ctx, c, nil)
-	return err
+	return h.post(ctx, "steer", id, s.dir, prompt{Parts: text(message, mark{}), NoReply: true})
 }

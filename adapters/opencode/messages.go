@@ -113,6 +113,9 @@ func (m *message) text(kind string) string {
 func (h *host) page(ctx context.Context, op string, id subagent.SessionID, limit int, before string) (page []message, older string, err error) {
 	c := of(op, "GET", id, "/message")
 	c.query = url.Values{"limit": {strconv.Itoa(limit)}}
+	if c.most = maxPage; limit == 1 {
+		c.most = maxMessage
+	}
 	if before != "" {
 		c.query.Set("before", before)
 	}

@@ -35,11 +35,9 @@ func (h *host) Notify(ctx context.Context, n subagent.Notification) (subagent.De
 	}) {
 		return subagent.Accepted, nil
 	}
-	c := of("notify", "POST", n.Parent, "/prompt_async").in(s.dir)
 	body := asBefore(messages)
 	body.Parts, body.NoReply = text(n.Text, mark{Notification: n.ID}), !n.Wake
-	c.body = body
-	if _, err := h.api.do(ctx, c, nil); err != nil {
+	if err := h.post(ctx, "notify", n.Parent, s.dir, body); err != nil {
 		return goneOr(err)
 	}
 	return subagent.Accepted, nil

@@ -77,6 +77,24 @@ func TestRealCancelRaces(t *testing.T) {
 	require.NoError(t, s.LLM.WaitIdle(t.Context()))
 }
 
+// The first prompt in a directory is cancelled while the server loads it. By itself the
+// server would then interrupt every later one there.
+func TestRealCancelOfTheFirst(t *testing.T) {
+	s := shared(t)
+	m, _ := manage(t, s, opencode.Config{}, subagent.Config{})
+	for _, after := range []time.Duration{100, 200, 300, 400} {
+		parent := s.createSession(s.newDir(t), nil)
+		first := launch(t, m, parent, "SCRIPT: hang")
+		until(t, s, m, first.ID, "it runs", func(task subagent.Task) bool { return task.Status == subagent.Running })
+		pause := time.NewTimer(after * time.Millisecond)
+		<-pause.C
+		_, err := m.Cancel(t.Context(), first.ID, subagent.CancelOptions{})
+		require.NoError(t, err)
+		next := wait(t, m, launch(t, m, parent, "SCRIPT: say hello"))
+		require.Equal(t, "hello", next.Result.Text, "after %v: %v", after, next.Reason)
+	}
+}
+
 // Children work in their parent's directory, or in one of their own; both are watched.
 func TestRealDirectories(t *testing.T) {
 	s := shared(t)

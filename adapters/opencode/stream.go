@@ -37,14 +37,14 @@ type envelope struct {
 func (h *host) listen(ctx context.Context, handle func(subagent.SessionEvent), gap func()) error {
 	pause := firstPause
 	for {
-		heard := false
+		began := time.Now()
 		err := h.follow(ctx, func() {
+			h.cold()
 			gap()
 			for _, e := range h.resume(ctx) {
 				handle(e)
 			}
 		}, func(e event) {
-			heard = true
 			for _, e := range h.hear(e) {
 				handle(e)
 			}
@@ -56,8 +56,8 @@ func (h *host) listen(ctx context.Context, handle func(subagent.SessionEvent), g
 		if hopeless(err) {
 			return err
 		}
-		if heard {
-			pause = firstPause
+		if time.Since(began) > silence {
+			pause = firstPause // it was a good one
 		}
 		timer := time.NewTimer(pause/2 + rand.N(pause/2))
 		select {
@@ -70,17 +70,11 @@ func (h *host) listen(ctx context.Context, handle func(subagent.SessionEvent), g
 	}
 }
 
-// hopeless are errors that another try would not mend.
+// hopeless are errors that another try would not mend: who is not let in now will not
+// be. Anything else may be a proxy's word for a server that is coming back.
 func hopeless(err error) bool {
 	var said *subagent.SessionError
-	if !errors.As(err, &said) {
-		return false
-	}
-	switch said.Class {
-	case subagent.ClassAuth, subagent.ClassPermission, subagent.ClassInvalid:
-		return true
-	}
-	return false
+	return errors.As(err, &said) && (said.Class == subagent.ClassAuth || said.Class == subagent.ClassPermission)
 }
 
 // follow reads one stream to its end, which is an error.
