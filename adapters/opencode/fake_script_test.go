@@ -109,10 +109,13 @@ func (t *fakeTurn) call(state string) (part fields) {
 	return part
 }
 
+// outcomes are what a call says that went wrong.
+var outcomes = map[string]string{"error": "The user rejected permission to use this specific tool call."}
+
 // setCall changes the state of a call.
 func (t *fakeTurn) setCall(part fields, state string) {
 	t.locked(func() {
-		part["state"] = fields{"status": state, "input": fields{"command": "ls"}, "output": "ok", "time": fields{"start": millis()}}
+		part["state"] = fields{"status": state, "input": fields{"command": "ls"}, "output": "ok", "error": outcomes[state], "time": fields{"start": millis()}}
 		t.tell("message.part.updated", fields{"part": part, "time": millis()})
 	})
 }

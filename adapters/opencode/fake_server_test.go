@@ -74,6 +74,7 @@ func (f *fakeOpencode) routes() http.Handler {
 		{"abort", "POST /session/{id}/abort", f.abort},
 		{"status", "GET /session/status", f.status},
 		{"permissions", "GET /permission", func(w http.ResponseWriter, r *http.Request) { reply(w, 200, f.asked(directory(r))) }},
+		{"questions", "GET /question", func(w http.ResponseWriter, _ *http.Request) { reply(w, 200, []any{}) }},
 		{"answer", "POST /permission/{id}/reply", f.answer},
 		{"health", "GET /global/health", func(w http.ResponseWriter, _ *http.Request) {
 			reply(w, 200, map[string]any{"healthy": true, "version": "1.18.33"})
@@ -234,6 +235,13 @@ func (h *held) release() {
 	}
 	h.ResponseWriter.WriteHeader(h.code)
 	_, _ = h.ResponseWriter.Write(h.body)
+}
+
+// made counts the sessions that there ever were.
+func (f *fakeOpencode) made() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.order)
 }
 
 // running are the sessions whose turns go on, deleted ones too.

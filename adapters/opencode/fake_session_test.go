@@ -88,6 +88,9 @@ func (s *fakeSession) info() fields {
 	if s.parent != "" {
 		info["parentID"] = s.parent
 	}
+	if about := s.created["metadata"]; about != nil {
+		info["metadata"] = about
+	}
 	return info
 }
 
@@ -196,6 +199,10 @@ func (f *fakeOpencode) prompt(s *fakeSession, w http.ResponseWriter, r *http.Req
 		reply(w, 400, fields{"_tag": "BadRequest"})
 		return
 	}
+	if s.refuses(id, req) {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
 	silent, _ := req["noReply"].(bool)
 	if silent {
 		s.notes++
@@ -209,13 +216,36 @@ func (f *fakeOpencode) prompt(s *fakeSession, w http.ResponseWriter, r *http.Req
 	w.WriteHeader(http.StatusNoContent)
 }
 
+// refuses tells of an agent or a model that there is not, after it has said yes.
+func (s *fakeSession) refuses(id string, req fields) bool {
+	model, _ := req["model"].(fields)
+	wrong := func(what string) {
+		s.tell("session.error", fields{"error": errorBody("UnknownError", what+" not found: nope")})
+	}
+	switch {
+	case req["agent"] == "nope":
+		wrong("Agent")
+		wrong("Agent")
+	case model["modelID"] == "nope":
+		s.prompts++
+		s.store(id, req)
+		s.tell("session.status", fields{"status": fields{"type": "busy"}})
+		wrong("Model")
+		s.rest()
+		wrong("Model")
+	default:
+		return false
+	}
+	return true
+}
+
 // store appends a message of the user, or to the message that has its id already.
 func (s *fakeSession) store(id string, req fields) (repeated bool) {
 	at := slices.IndexFunc(s.msgs, func(m *fakeMessage) bool { return m.id() == id })
 	if id == "" {
 		id = s.f.newID("msg")
 	}
-	m := &fakeMessage{info: fields{"id": id, "sessionID": s.id, "role": "user", "time": fields{"created": millis()}}}
+	m := &fakeMessage{info: fields{"id": id, "sessionID": s.id, "role": "user", "time": fields{"created": millis()}, "agent": "build", "model": fields{"providerID": "fake", "modelID": "scripted"}}}
 	if at >= 0 {
 		m = s.msgs[at]
 	} else {
