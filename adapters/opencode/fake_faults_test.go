@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -147,19 +148,19 @@ func redirect(code int) fault {
 	}
 }
 
-// endless is an answer of a gigabyte, well-formed as far as anybody will read.
-func endless(before, piece string) fault {
+// endless is an answer of that size, well-formed as far as anybody will read.
+func endless(before, piece string, size int) fault {
 	return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write([]byte(before))
-		writeHuge(func(b []byte) error { _, err := w.Write(b); return err }, piece)
+		writeMuch(func(b []byte) error { _, err := w.Write(b); return err }, piece, size)
 	}
 }
 
-// writeHuge writes a piece so often that it is huge in all.
-func writeHuge(write func([]byte) error, piece string) {
+// writeMuch writes a piece so often that it is of that size in all.
+func writeMuch(write func([]byte) error, piece string, size int) {
 	block := bytes.Repeat([]byte(piece), 1<<20/len(piece))
-	for n := 0; n < huge; n += len(block) {
+	for n := 0; n < size; n += len(block) {
 		if write(block) != nil {
 			return
 		}
@@ -191,29 +192,28 @@ var httpFaults = map[string]fault{
 	"other JSON":       instead(200, "application/json", `[1,"two",{"three":null}]`),
 	"redirect":         redirect(302),
 	"redirect with it": redirect(307),
-	"endless":          endless(`[{"info":{"id":"`, "x"),
-	"endless list":     endless(`[{}`, `,{"info":{"role":"user"}}`),
+	"endless":          endless(`[{"info":{"id":"`, "x", huge),
+	"endless list":     endless(`[{}`, `,{"info":{"role":"user"}}`, huge),
 }
 
 // openFaults are those that the opening of a stream can have.
 var openFaults = map[string]fault{
-	"reset":                   resetBefore,
-	"late headers":            opensLate(5 * time.Minute),
-	"slow":                    opensLate(8 * time.Second),
-	"500":                     httpFaults["500"],
-	"503":                     httpFaults["503"],
-	"502 page":                httpFaults["502 page"],
-	"200 page":                httpFaults["200 page"],
-	"204":                     httpFaults["204"],
-	"200 empty":               httpFaults["200 empty"],
-	"200 stream, empty":       instead(200, "text/event-stream", ""),
-	"404":                     instead(404, "application/json", `{"name":"NotFoundError","data":{}}`),
-	"429":                     httpFaults["429"],
-	"garbage":                 httpFaults["garbage"],
-	"redirect":                redirect(302),
-	"redirect 308":            redirect(308),
-	"endless":                 endless("", "x"),
-	"endless, of short lines": endless("", "data: {}\n\n"),
+	"reset":             resetBefore,
+	"late headers":      opensLate(5 * time.Minute),
+	"slow":              opensLate(8 * time.Second),
+	"500":               httpFaults["500"],
+	"503":               httpFaults["503"],
+	"502 page":          httpFaults["502 page"],
+	"200 page":          httpFaults["200 page"],
+	"204":               httpFaults["204"],
+	"200 empty":         httpFaults["200 empty"],
+	"200 stream, empty": instead(200, "text/event-stream", ""),
+	"404":               instead(404, "application/json", `{"name":"NotFoundError","data":{}}`),
+	"429":               httpFaults["429"],
+	"garbage":           httpFaults["garbage"],
+	"redirect":          redirect(302),
+	"redirect 308":      redirect(308),
+	"endless":           endless("", "x", huge),
 }
 
 // once has the first so many calls of an operation go wrong.
@@ -225,6 +225,9 @@ func once(op string, n int, do fault) func(string, int) fault {
 		return nil
 	}
 }
+
+// every has all calls of an operation go wrong.
+func every(op string, do fault) func(string, int) fault { return once(op, math.MaxInt, do) }
 
 // sometimes has calls go wrong at random: one in so many, with one fault of some.
 func sometimes(rng *rand.Rand, oneIn int, of []fault) func(string, int) fault {

@@ -180,7 +180,7 @@ func monstrous(ctx context.Context, _ *fakeOpencode, next lineWriter) lineWriter
 		}
 		err := next("", []byte(`data: {"payload":{"type":"session.error","properties":{"text":"`))
 		if err == nil {
-			writeHuge(func(b []byte) error { err = next("", b); return err }, "x")
+			writeMuch(func(b []byte) error { err = next("", b); return err }, "x", huge)
 		}
 		if err == nil {
 			err = next("", []byte("\"}}}\n\n"))
