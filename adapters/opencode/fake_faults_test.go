@@ -178,7 +178,7 @@ var httpFaults = map[string]fault{
 	"late":             lateBefore(5 * time.Minute),
 	"late headers":     lateAfter(5 * time.Minute),
 	"dripping":         dripping(0),
-	"dripping slowly":  dripping(100 * time.Millisecond),
+	"dripping slowly":  dripping(20 * time.Millisecond),
 	"500":              instead(500, "application/json", `{"name":"UnknownError","data":{"message":"Unexpected server error."}}`),
 	"503":              instead(503, "text/plain", "upstream connect error"),
 	"500 and done":     afterAll(instead(500, "application/json", `{"name":"UnknownError","data":{}}`)),

@@ -44,6 +44,11 @@ func newNetWorld(t *testing.T, f *fakeOpencode, change ...func(*opencode.Config)
 	ctx, stop := context.WithCancel(context.Background())
 	w.stop = stop
 	go func() { w.ran <- w.oc.Run(ctx, w.m.HandleEvent) }()
+	t.Cleanup(func() { // also of a test that fails
+		_ = w.m.Close()
+		stop()
+		w.transport.CloseIdleConnections()
+	})
 	return w
 }
 
