@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"sync/atomic"
 	"time"
 )
 
@@ -164,8 +165,14 @@ func writeMuch(write func([]byte) error, piece string, size int) {
 		if write(block) != nil {
 			return
 		}
+		if n&(8<<20-1) == 0 {
+			peak.Store(max(peak.Load(), heap()))
+		}
 	}
 }
+
+// peak is the most memory that was in use while much was written.
+var peak atomic.Int64
 
 // httpFaults are the faults of calls that any call can have.
 var httpFaults = map[string]fault{

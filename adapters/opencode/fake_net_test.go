@@ -16,6 +16,7 @@ type pipeNet struct {
 	once   sync.Once
 
 	mu     sync.Mutex
+	open   []net.Conn
 	dialed map[string]int // connections by address
 	refuse bool           // nobody listens
 	chop   int            // the server's writes reach the client in pieces of so many bytes; 0: as they are
@@ -38,6 +39,7 @@ func (p *pipeNet) Dial(ctx context.Context, _, addr string) (net.Conn, error) {
 		return nil, errRefused
 	}
 	client, server := net.Pipe()
+	p.set(func(p *pipeNet) { p.open = append(p.open, server) })
 	if chop > 0 {
 		server = &choppedConn{server, chop}
 	}
@@ -87,6 +89,16 @@ func (p *pipeNet) set(change func(*pipeNet)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	change(p)
+}
+
+// cut breaks off all connections.
+func (p *pipeNet) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.open {
+		_ = c.Close()
+	}
+	p.open = nil
 }
 
 // transport is a client's way into the network.

@@ -255,3 +255,19 @@ func (f *fakeOpencode) running() (ids []string) {
 	}
 	return ids
 }
+
+// crash has the server go down, with all that it does, and come back later.
+func (f *fakeOpencode) crash(down time.Duration) {
+	f.net.set(func(p *pipeNet) { p.refuse = true })
+	f.mu.Lock()
+	for _, s := range f.order {
+		if s.turn != nil {
+			s.turn.lost = true
+			s.halt()
+		}
+	}
+	f.mu.Unlock()
+	f.net.cut()
+	time.Sleep(down)
+	f.net.set(func(p *pipeNet) { p.refuse = false })
+}

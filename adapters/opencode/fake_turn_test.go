@@ -22,6 +22,7 @@ type fakeTurn struct {
 	done  int          // steps of it that are over
 	msg   *fakeMessage // the answer of this step
 	asks  chan string  // the answer to a permission that it asked for
+	lost  bool         // the server went down
 }
 
 // ending is how a step ended.
@@ -159,6 +160,9 @@ func (t *fakeTurn) endLocked() { t.status, t.halt, t.turn = nil, nil, nil }
 func (t *fakeTurn) fail(how ending, code int) {
 	var err fields
 	t.f.mu.Lock()
+	if t.lost {
+		how = vanished
+	}
 	switch t.status = nil; how {
 	case vanished:
 		t.endLocked()

@@ -105,6 +105,7 @@ func (w *netWorld) close() {
 	w.f.faults(nil)
 	require.NoError(w.t, w.m.Close())
 	w.leave()
+	time.Sleep(time.Second) // the server says that a session rests a little before it does
 	for _, id := range w.f.running() {
 		require.Equal(w.t, w.parent.id, id, "a child's turn goes on behind everybody's back")
 	}
