@@ -126,7 +126,7 @@ func (t *fakeTurn) setTodos(arg string) (ending, int) {
 		for range number(arg) {
 			t.todos = append(t.todos, fields{"content": "more", "status": "pending", "priority": "high"})
 		}
-		t.tell("todo.updated", fields{"todos": t.todos})
+		t.tell("todo.updated", fields{"todos": listOf(t.todos)})
 	})
 	return goesOn, 0
 }

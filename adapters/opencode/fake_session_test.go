@@ -45,7 +45,15 @@ type fakeMessage struct {
 func (m *fakeMessage) id() string   { return m.info["id"].(string) }
 func (m *fakeMessage) isUser() bool { return m.info["role"] == "user" }
 func (m *fakeMessage) MarshalJSON() ([]byte, error) {
-	return json.Marshal(fields{"info": m.info, "parts": slices.Concat([]fields{}, m.parts)})
+	return json.Marshal(fields{"info": m.info, "parts": listOf(m.parts)})
+}
+
+// listOf is a list that is not null when it is empty.
+func listOf[T any](all []T) []T {
+	if all == nil {
+		return []T{}
+	}
+	return all
 }
 
 // text is what the message says.
@@ -126,7 +134,7 @@ func (f *fakeOpencode) get(s *fakeSession, w http.ResponseWriter, _ *http.Reques
 }
 
 func (f *fakeOpencode) todo(s *fakeSession, w http.ResponseWriter, _ *http.Request) {
-	reply(w, 200, slices.Concat([]fields{}, s.todos))
+	reply(w, 200, listOf(s.todos))
 }
 
 func (f *fakeOpencode) children(s *fakeSession, w http.ResponseWriter, _ *http.Request) {
@@ -184,7 +192,7 @@ func (f *fakeOpencode) messages(s *fakeSession, w http.ResponseWriter, r *http.R
 		page = page[len(page)-limit:]
 		w.Header().Set("X-Next-Cursor", base64.RawURLEncoding.EncodeToString([]byte(page[0].id())))
 	}
-	reply(w, 200, slices.Concat([]*fakeMessage{}, page))
+	reply(w, 200, listOf(page))
 }
 
 // prompt stores a message, and has a turn answer it unless it asks for none. A turn

@@ -64,7 +64,7 @@ func TestNetPromptComesLate(t *testing.T) {
 
 // Close is bounded whatever the server does, and says what may still run.
 func TestNetCloseIsBounded(t *testing.T) {
-	for _, name := range []string{"stall for ever", "late headers", "reset before", "500", "endless", "null"} {
+	for _, name := range []string{"stall for ever", "late headers", "reset before", "500", "garbage", "null"} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := newFake(t)
@@ -188,5 +188,42 @@ func TestNetSessionIsDeleted(t *testing.T) {
 				w.check(false)
 			})
 		})
+	}
+}
+
+// A server that can't be asked for a while, once it has its prompts, loses nothing: what
+// can't be found out ends no turn.
+func TestNetOutage(t *testing.T) {
+	for _, down := range []time.Duration{10 * time.Second, 70 * time.Second, 10 * time.Minute} {
+		for _, name := range []string{"reset before", "503", "late headers", "garbage"} {
+			t.Run(name+"/"+down.String(), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					f := newFake(t)
+					f.streamFaults(always(lying))
+					w := newNetWorld(t, f)
+					ids := map[subagent.TaskID]string{}
+					for script, text := range goodScripts {
+						ids[w.launch(script)] = text
+					}
+					time.Sleep(20 * time.Millisecond) // the prompts are there, and nothing was heard yet
+					f.faults(func(op string, _ int) fault {
+						if op == "events" {
+							return nil
+						}
+						return httpFaults[name]
+					})
+					time.Sleep(down)
+					f.faults(nil)
+					w.settle()
+					w.close()
+					for id, text := range ids {
+						if w.f.find(string(w.ended(id).Session)) != nil { // else the outage came before it was made
+							w.said(id, text)
+						}
+					}
+					w.check(false)
+				})
+			})
+		}
 	}
 }

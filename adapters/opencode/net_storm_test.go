@@ -115,7 +115,9 @@ func TestNetStorm(t *testing.T) {
 				f.streamFaults(s.onStream)
 				ids := s.launches(w)
 				w.settle()
-				w.close()
+				if err := w.end(); err != nil {
+					require.ErrorIs(t, err, subagent.ErrUnstopped)
+				}
 				w.check(false)
 				s.judge(w, ids)
 			})

@@ -47,3 +47,21 @@ func TestNetWithoutFaults(t *testing.T) {
 		})
 	}
 }
+
+// A turn that is lost before anything was heard of it ends all the same.
+func TestNetTurnIsLostUnheard(t *testing.T) {
+	for _, script := range []string{"vanish", "say a; vanish", "tool 0s || vanish"} {
+		t.Run(script, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFake(t)
+				f.streamFaults(always(lying))
+				w := newNetWorld(t, f)
+				id := w.launch(script)
+				w.settle()
+				require.Equal(t, subagent.Interrupted, w.ended(id).Status)
+				w.close()
+				w.check(false)
+			})
+		})
+	}
+}

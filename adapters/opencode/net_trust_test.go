@@ -15,9 +15,9 @@ import (
 	"github.com/seed-48fd9ae4/subagent/adapters/opencode"
 )
 
-const password = "pa55 & wörd"
+const fakePassword = "pa55 & wörd"
 
-func withPassword(cfg *opencode.Config) { cfg.Password = password }
+func withPassword(cfg *opencode.Config) { cfg.Password = fakePassword }
 
 // Nobody but the server is ever called, whatever it says, and nobody else hears the
 // password.
@@ -26,7 +26,7 @@ func TestNetRedirectsAreRefused(t *testing.T) {
 		for _, code := range []int{301, 302, 303, 307, 308} {
 			synctest.Test(t, func(t *testing.T) {
 				f := newFake(t)
-				f.password = password
+				f.password = fakePassword
 				f.faults(once(op, 1, redirect(code)))
 				f.streamFaults(always(cutAfter(20))) // and what is asked after a gap is asked
 				w := newNetWorld(t, f, withPassword)
@@ -50,8 +50,8 @@ func TestNetWrongPassword(t *testing.T) {
 	for _, code := range []int{401, 403} {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFake(t)
-			f.password = password
-			said := instead(code, "text/plain", "not you, "+password)
+			f.password = fakePassword
+			said := instead(code, "text/plain", "not you, "+fakePassword)
 			f.faults(func(string, int) fault { return said })
 			var log bytes.Buffer
 			w := newNetWorld(t, f, withPassword, func(cfg *opencode.Config) { cfg.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
@@ -75,7 +75,7 @@ func TestNetWrongPassword(t *testing.T) {
 func TestNetPassword(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(t)
-		f.password = password
+		f.password = fakePassword
 		newNetWorld(t, f, withPassword).goWell()
 	})
 }
