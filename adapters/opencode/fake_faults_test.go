@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -165,14 +164,17 @@ func writeMuch(write func([]byte) error, piece string, size int) {
 		if write(block) != nil {
 			return
 		}
-		if n&(8<<20-1) == 0 {
+		if n&(16<<20-1) == 0 && watched.Load() {
 			peak.Store(max(peak.Load(), heap()))
 		}
 	}
 }
 
-// peak is the most memory that was in use while much was written.
-var peak atomic.Int64
+// peak is the most memory that was in use while much was written, if that is watched.
+var (
+	watched atomic.Bool
+	peak    atomic.Int64
+)
 
 // httpFaults are the faults of calls that any call can have.
 var httpFaults = map[string]fault{
@@ -235,16 +237,6 @@ func once(op string, n int, do fault) func(string, int) fault {
 
 // every has all calls of an operation go wrong.
 func every(op string, do fault) func(string, int) fault { return once(op, math.MaxInt, do) }
-
-// sometimes has calls go wrong at random: one in so many, with one fault of some.
-func sometimes(rng *rand.Rand, oneIn int, of []fault) func(string, int) fault {
-	return func(string, int) fault {
-		if rng.IntN(oneIn) > 0 {
-			return nil
-		}
-		return of[rng.IntN(len(of))]
-	}
-}
 
 // heap is how much memory is in use, garbage left out.
 func heap() int64 {
