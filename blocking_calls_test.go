@@ -68,6 +68,32 @@ func TestBlockingAbort(t *testing.T) {
 	})
 	synctest.Test(t, func(t *testing.T) {
 		h := newSlowHost()
+		m, task := blocked(t, h, BlockingConfig{})
+		h.abort = func(_ context.Context, id SessionID) error {
+			if h.aborts.Load() < 5 {
+				return errors.New("the line was cut")
+			}
+			h.is(id, HostIdle)
+			return nil
+		}
+		ended, err := m.Cancel(t.Context(), task.ID, CancelOptions{})
+		require.NoError(t, err)
+		require.Nil(t, ended.Attempts[0].Unstopped, "a call that fails is made again")
+	})
+	synctest.Test(t, func(t *testing.T) {
+		h := newSlowHost()
+		m, task := blocked(t, h, BlockingConfig{})
+		h.abort = func(context.Context, SessionID) error {
+			return &SessionError{Op: "abort", Class: ClassAuth, Err: errors.New("not let in")}
+		}
+		began := time.Now()
+		_, err := m.Cancel(t.Context(), task.ID, CancelOptions{})
+		require.ErrorIs(t, err, ErrUnstopped)
+		require.Zero(t, time.Since(began), "one that is refused is not")
+		h.abort = nil
+	})
+	synctest.Test(t, func(t *testing.T) {
+		h := newSlowHost()
 		h.send = func(_ context.Context, id SessionID) error {
 			time.Sleep(time.Second)
 			h.is(id, HostBusy)

@@ -247,6 +247,11 @@ func TestBlockingGoesOn(t *testing.T) {
 			synctest.Wait()
 			m.HandleEvent(event(id, EventText))
 		},
+		"out of reach when a sign of life was due": func(h *slowHost, _ *BackgroundManager, id SessionID) {
+			h.fails(errors.New("no route"))
+			pass(2 * time.Minute)
+			h.fails(nil)
+		},
 		"open todos": func(h *slowHost, m *BackgroundManager, id SessionID) {
 			h.says(id, Output{Text: "done", Evidence: true, OpenTodos: 2})
 			h.is(id, HostIdle)
@@ -312,6 +317,10 @@ func TestBlockingFails(t *testing.T) {
 			h.says(id, Output{Text: "so far", Evidence: true, Unfinished: true, Err: &SessionError{Op: "prompt", Class: ClassPermission, Err: errors.New("rejected")}})
 			h.is(id, HostIdle)
 		}, Failed, SessionFailed, "so far"},
+		"something that was read, no sign of life, and no more": {func(h *slowHost, m *BackgroundManager, id SessionID) {
+			h.says(id, Output{Text: "so far", Evidence: true, Unfinished: true})
+			h.is(id, HostIdle)
+		}, Interrupted, PromptFailed, "so far"},
 		"no sign of life": {func(h *slowHost, _ *BackgroundManager, id SessionID) { h.is(id, HostIdle) }, Interrupted, PromptFailed, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

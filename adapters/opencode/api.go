@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/seed-48fd9ae4/subagent"
@@ -36,7 +35,7 @@ type api struct {
 	password string
 	timeout  time.Duration
 	log      *slog.Logger
-	large    sync.Mutex // held while a large reply is read
+	large    chan struct{} // has an element while a large reply is read
 }
 
 func newAPI(cfg Config) (*api, error) {
@@ -53,7 +52,7 @@ func newAPI(cfg Config) (*api, error) {
 	}
 	a := &api{
 		base: base, user: cfg.Username, password: cfg.Password,
-		timeout: cmp.Or(cfg.Timeout, 30*time.Second), log: cfg.Logger,
+		timeout: cmp.Or(cfg.Timeout, 30*time.Second), log: cfg.Logger, large: make(chan struct{}, 1),
 		http: &http.Client{Transport: cfg.Transport, CheckRedirect: refuse},
 	}
 	if a.password != "" {
@@ -109,8 +108,12 @@ func (a *api) do(ctx context.Context, c call, into any) (http.Header, error) {
 	}
 	most := cmp.Or(c.most, maxReply)
 	if most > maxPage {
-		a.large.Lock()
-		defer a.large.Unlock()
+		select {
+		case a.large <- struct{}{}:
+			defer func() { <-a.large }()
+		case <-ctx.Done():
+			return nil, a.wrong(c, subagent.ClassUnavailable, context.Cause(ctx))
+		}
 	}
 	body, err := io.ReadAll(io.LimitReader(res.Body, int64(most)+1))
 	switch {
