@@ -122,7 +122,7 @@ var table = []mutant{
 	{"an outage is an answer", "blocking_turn.go", " || err != nil && !s.aborted && s.failed == nil {", " {"},
 	{"an outage means that nobody is there", "blocking_turn.go", "err == nil && !there {", "err != nil || !there {"},
 	{"a session that is not named is gone", "blocking_turn.go", "s.misses >= b.cfg.Misses:\n", "s.misses >= 1:\n"},
-	{"a prompt that was lost is waited for", "blocking_turn.go", "	return out.Evidence, err == nil\n", "	return true, err == nil\n"},
+	{"a prompt that was lost is waited for", "blocking_turn.go", "	return out.Evidence, err == nil\n", "	return out.Evidence || true, err == nil\n"},
 	{"an error of an answer that is not whole ends the turn", "blocking_turn.go", "	case out.Err != nil && !out.Unfinished:\n", "	case out.Err != nil:\n"},
 	{"an abort that failed is not made again", "blocking.go", "		if isFinal(err) {\n			return err\n", "		if err != nil {\n			return err\n"},
 	{"an abort that is refused is made again", "blocking.go", "		if isFinal(err) {\n			return err\n", "		if false {\n			return err\n"},
