@@ -1,0 +1,355 @@
+package subagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// An Abort that was under way before Prompt began is no proof that what Prompt then
+// sent is at rest.
+func TestReviewAbortBeforePromptIsNoProof(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newSlowHost()
+		h.abort = func(_ context.Context, id SessionID) error {
+			time.Sleep(time.Second)
+			h.is(id, HostIdle)
+			return nil
+		}
+		h.send = func(_ context.Context, id SessionID) error {
+			time.Sleep(2 * time.Second)
+			h.is(id, HostBusy)
+			return nil
+		}
+		b := Blocking(h, BlockingConfig{})
+		aborted := make(chan error, 1)
+		go func() { aborted <- b.Abort(t.Context(), "ses_1") }()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		_, err := b.Prompt(ctx, "ses_1", Prompt{OnEvent: func(SessionEvent) {}})
+		require.NoError(t, <-aborted)
+		all, _ := h.Statuses(t.Context(), nil)
+		var said *SessionError
+		require.ErrorAs(t, err, &said)
+		require.False(t, said.Class == ClassAborted && all["ses_1"] == HostBusy, "Prompt says that nothing of the turn goes on, and it does: %v", err)
+	})
+}
+
+// A host that took the prompt and is then out of reach for a while: that says nothing
+// of the turn ("what can't be found out ends no turn").
+func TestReviewOutageOverStarted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newSlowHost()
+		m, task := blocked(t, h, BlockingConfig{})
+		h.fails(errors.New("no route")) // right after Send returned nil
+		pass(90 * time.Second)
+		now := get(t, m, task.ID)
+		require.Equal(t, Running, now.Status, "%v", now.Reason)
+	})
+}
+
+// The same at the default Started, when just the one look at 60 s fails.
+func TestReviewOneFailedLookEndsATurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newSlowHost()
+		h.send = func(context.Context, SessionID) error { return nil } // idle, as far as polls see
+		m, task := blocked(t, h, BlockingConfig{Poll: Off})
+		pass(59 * time.Second)
+		h.fails(errors.New("one reset connection"))
+		pass(2 * time.Second)
+		h.fails(nil)
+		h.says(task.Session, wholeOutput)
+		m.HandleEvent(event(task.Session, EventIdle))
+		pass(time.Second)
+		now := get(t, m, task.ID)
+		require.Equal(t, Completed, now.Status, "%v", now.Reason)
+	})
+}
+
+// A turn over in less than one poll, without events (the doc says that polls do): it
+// used a tool, and was cut short or a permission was rejected. The session rests, the
+// answer stays as it is: that can be decided.
+func TestReviewRestsUnfinishedWithoutSigns(t *testing.T) {
+	for name, out := range map[string]Output{
+		"cut short":           {Text: "so far", Evidence: true, Unfinished: true},
+		"rejected permission": {Evidence: true, Unfinished: true, Err: &SessionError{Op: "prompt", Class: ClassPermission, Err: errors.New("rejected")}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newSlowHost()
+				h.send = func(_ context.Context, id SessionID) error {
+					h.is(id, HostIdle)
+					h.says(id, out)
+					return nil
+				}
+				m, task := blocked(t, h, BlockingConfig{})
+				pass(24 * time.Hour)
+				now := get(t, m, task.ID)
+				require.True(t, now.Status.Terminal(), "%s after a day; %d looks at its answer", now.Status, h.looks.Load())
+			})
+		})
+	}
+}
+
+// Prompt must return soon after its context has ended, whatever was heard meanwhile.
+func TestReviewPromptHeedsItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newSlowHost()
+		b := Blocking(h, BlockingConfig{Poll: Off})
+		ctx, cancel := context.WithCancel(t.Context())
+		over := make(chan error, 1)
+		go func() {
+			_, err := b.Prompt(ctx, "ses_1", Prompt{OnEvent: func(SessionEvent) {}})
+			over <- err
+		}()
+		synctest.Wait()
+		h.slowly(time.Second) // the answer is being read …
+		require.NoError(t, b.Abort(t.Context(), "ses_1"))
+		cancel()
+		time.Sleep(500 * time.Millisecond)
+		b.HandleEvent(event("ses_1", EventText)) // … when a late event comes
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		select {
+		case <-over:
+		default:
+			t.Error("ten minutes after its context has ended, Prompt is out")
+			h.slowly(0)
+			b.HandleEvent(event("ses_1", EventDeleted)) // lets go
+			<-over
+		}
+	})
+}
+
+// A host may go on with the turn of a session that was deleted (docs/adapters.md says
+// so of itself): the lease is held until it is known to rest.
+func TestReviewDeletedSessionHoldsItsLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newSlowHost()
+		h.abort = func(_ context.Context, id SessionID) error {
+			time.Sleep(5 * time.Second)
+			h.is(id, HostIdle)
+			return nil
+		}
+		m := newManager(t, Blocking(h, BlockingConfig{}), Config{Keys: KeyLimits{Default: 1}})
+		first, second := launch(t, m, work("p")), launch(t, m, work("p"))
+		synctest.Wait()
+		m.HandleEvent(event(get(t, m, first.ID).Session, EventDeleted))
+		pass(time.Second)
+		all, _ := h.Statuses(t.Context(), nil)
+		one, two := get(t, m, first.ID), get(t, m, second.ID)
+		require.Equal(t, HostBusy, all[one.Session])
+		require.False(t, two.Status == Running, "two run under a limit of one: %s (%s, unstopped: %v) goes on in the host beside %s", one.ID, one.Status, one.Attempts[0].Unstopped, two.ID)
+	})
+}
+
+// The same when the abort fails: the child runs, and nobody is told.
+func TestReviewDeletedSessionIsListed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newSlowHost()
+		h.abort = func(context.Context, SessionID) error { return errors.New("no route") }
+		m := newManager(t, Blocking(h, BlockingConfig{}), Config{})
+		task := launch(t, m, work("p"))
+		synctest.Wait()
+		m.HandleEvent(event(get(t, m, task.ID).Session, EventDeleted))
+		pass(time.Minute)
+		all, _ := h.Statuses(t.Context(), nil)
+		now := get(t, m, task.ID)
+		require.Equal(t, HostBusy, all[now.Session])
+		require.NotNil(t, now.Attempts[0].Unstopped, "its turn goes on, its Abort failed, and it is not marked")
+	})
+}
+
+// To stop a child must not wait for slow reads of others.
+func TestReviewAbortDoesNotQueueBehindReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newSlowHost()
+		m := newManager(t, Blocking(h, BlockingConfig{Call: 30 * time.Second}), Config{Keys: KeyLimits{Default: Off}})
+		var tasks []Task
+		for range 9 {
+			tasks = append(tasks, launch(t, m, work("p")))
+		}
+		synctest.Wait()
+		h.slowly(29 * time.Second)
+		for _, task := range tasks[:8] {
+			m.HandleEvent(event(get(t, m, task.ID).Session, EventIdle)) // eight reads of answers, slow ones
+		}
+		synctest.Wait()
+		_, err := m.Cancel(t.Context(), tasks[8].ID, CancelOptions{})
+		require.NoError(t, err)
+		require.NotZero(t, h.aborts.Load(), "the abort was never sent")
+		h.slowly(0)
+	})
+}
+
+// One call of Abort that fails is made again while there is time.
+func TestReviewAbortIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newSlowHost()
+		h.abort = func(_ context.Context, id SessionID) error {
+			if h.aborts.Load() == 1 {
+				return &SessionError{Op: "abort", Class: ClassUnavailable, Err: errors.New("connection reset")}
+			}
+			h.is(id, HostIdle)
+			return nil
+		}
+		m, task := blocked(t, h, BlockingConfig{})
+		began := time.Now()
+		ended, err := m.Cancel(t.Context(), task.ID, CancelOptions{})
+		all, _ := h.Statuses(t.Context(), nil)
+		require.NoError(t, err, "after %v, of a grace of 10 s: the session is busy=%v", time.Since(began), all[ended.Session] == HostBusy)
+	})
+}
+
+// "After a gap in the stream call Resync": also if there is no poller.
+func TestReviewResyncWithoutPolls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newSlowHost()
+		b := Blocking(h, BlockingConfig{Poll: Off})
+		m := newManager(t, b, Config{})
+		task := launch(t, m, work("p"))
+		synctest.Wait()
+		id := get(t, m, task.ID).Session
+		m.HandleEvent(event(id, EventText))
+		h.says(id, wholeOutput)
+		h.is(id, HostIdle) // its idle event was in the gap
+		b.Resync()
+		pass(24 * time.Hour)
+		require.Equal(t, Completed, get(t, m, task.ID).Status)
+	})
+}
+
+// What an error event said is not lost: a turn that then comes to nothing has failed
+// with it.
+func TestReviewUnclassifiedErrorIsNotLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newSlowHost()
+		m, task := blocked(t, h, BlockingConfig{})
+		h.says(task.Session, Output{Unfinished: true})
+		h.is(task.Session, HostIdle)
+		e := event(task.Session, EventFailed)
+		e.Err = &SessionError{Op: "prompt", Err: errors.New("Invalid config: agent explore has no prompt file")}
+		m.HandleEvent(event(task.Session, EventBusy))
+		m.HandleEvent(e)
+		m.HandleEvent(event(task.Session, EventIdle))
+		ended, err := waitADay(t, m, task.ID)
+		require.NoError(t, err)
+		require.ErrorContains(t, ended.Reason, "Invalid config")
+	})
+}
+
+// A task that has ended needs no table of its tool calls any more.
+func TestReviewEndedTaskKeepsNoCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newSlowHost()
+		m, task := blocked(t, h, BlockingConfig{})
+		for i := range 10000 {
+			e := tool(fmt.Sprint("call_", strings.Repeat("x", 25), i), "read", true)
+			e.Session = task.Session
+			m.HandleEvent(e)
+		}
+		h.says(task.Session, wholeOutput)
+		m.HandleEvent(event(task.Session, EventIdle))
+		ended, err := waitADay(t, m, task.ID)
+		require.NoError(t, err)
+		require.Equal(t, 10000, ended.Progress.ToolCalls)
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		require.Empty(t, len(m.byID[task.ID].said.heard.calls), "kept until Close")
+	})
+}
+
+// Progress of a task that has ended says of nothing that it is waited for.
+func TestReviewEndedTaskWaitsForNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newSlowHost()
+		m, task := blocked(t, h, BlockingConfig{})
+		e := event(task.Session, EventWaiting)
+		e.Text = "bash: pwd"
+		m.HandleEvent(e)
+		m.HandleEvent(event(task.Session, EventRetrying))
+		ended, err := m.Cancel(t.Context(), task.ID, CancelOptions{})
+		require.NoError(t, err)
+		require.Empty(t, ended.Progress.Waiting+ended.Progress.Retrying)
+	})
+}
+
+// An event of no session is of none.
+func TestReviewEventOfNoSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newSlowHost()
+		m := newManager(t, Blocking(h, BlockingConfig{}), Config{})
+		in := work("")
+		in.NoNotice = true
+		task := launch(t, m, in)
+		synctest.Wait()
+		m.HandleEvent(SessionEvent{Kind: EventDeleted})
+		pass(time.Minute)
+		now := get(t, m, task.ID)
+		require.Equal(t, Running, now.Status, "%v", now.Reason)
+	})
+}
+
+// A Send that was cut off because its task was cancelled may have been taken: what the
+// host does with it later is not unseen.
+func TestReviewCutSend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newSlowHost()
+		h.send = func(ctx context.Context, id SessionID) error {
+			taken := make(chan struct{})
+			go func() { // on its way
+				time.Sleep(2 * time.Second)
+				h.is(id, HostBusy)
+				close(taken)
+			}()
+			select {
+			case <-taken:
+				return nil
+			case <-ctx.Done():
+				return &SessionError{Op: "prompt", Class: ClassUnavailable, Err: ctx.Err()}
+			}
+		}
+		m, task := blocked(t, h, BlockingConfig{})
+		pass(500 * time.Millisecond)
+		ended, err := m.Cancel(t.Context(), task.ID, CancelOptions{})
+		pass(time.Minute)
+		all, _ := h.Statuses(t.Context(), nil)
+		require.False(t, err == nil && all[ended.Session] == HostBusy, "cancelled, known to be at rest, and it runs")
+	})
+}
+
+// A method of the host that ends the goroutine fails nothing but itself: the poller goes on.
+func TestReviewPollerOutlivesGoexit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &exitingHost{slowHost: newSlowHost()}
+		m := newManager(t, Blocking(h, BlockingConfig{}), Config{})
+		task := launch(t, m, work("p"))
+		pass(10 * time.Second)
+		id := get(t, m, task.ID).Session
+		h.says(id, wholeOutput)
+		h.is(id, HostIdle)
+		pass(24 * time.Hour)
+		require.Equal(t, Completed, get(t, m, task.ID).Status)
+	})
+}
+
+type exitingHost struct {
+	*slowHost
+	done bool
+}
+
+func (h *exitingHost) Statuses(ctx context.Context, of []SessionID) (map[SessionID]HostStatus, error) {
+	if !h.done {
+		h.done = true
+		runtime.Goexit()
+	}
+	return h.slowHost.Statuses(ctx, of)
+}
