@@ -13,8 +13,9 @@ import (
 // is told by events, which may be missing, late or double, and found out by asking.
 // [Blocking] makes a [SessionClient] of it.
 //
-// All methods may be called concurrently; each call's context ends after
-// BlockingConfig.Call. What is said of errors and panics of a SessionClient holds.
+// All methods may be called concurrently. The context of each call but Create's ends
+// after BlockingConfig.Call. What is said of errors and panics of a SessionClient
+// holds.
 type AsyncClient interface {
 	// Create opens a session and starts nothing.
 	Create(ctx context.Context, req CreateRequest) (SessionID, error)
@@ -164,12 +165,14 @@ type turnState struct {
 	signs   int   // of life so far: text, tools, a busy session and so on
 	resting bool  // the last word is that the session rests …
 	ended   bool  // … and that its turn did not end well
+	sent    bool  // Send has returned
 	asked   bool  // Abort was called …
 	aborted bool  // … and has seen the session rest
 	deleted bool  // the session is no more
 	misses  int   // polls in a row that did not know the session
 	rests   int   // polls in a row that found it resting, or did not know it
 	failed  error // a terminal error that an event told of
+	trouble error // the last other one
 	steers  int   // calls of Steer so far …
 	steered int   // … and of these, over
 }
@@ -197,31 +200,56 @@ func isFinal(err error) bool {
 
 // Create is the host's.
 func (b *BlockingClient) Create(ctx context.Context, req CreateRequest) (SessionID, error) {
+	if b.err != nil {
+		return "", b.err
+	}
 	return b.host.Create(ctx, req)
 }
 
 // Prompt sends a prompt and waits for its turn to be over.
 func (b *BlockingClient) Prompt(ctx context.Context, id SessionID, p Prompt) (Result, error) {
-	t, err := b.begin(id)
+	t, err := b.begin(ctx, id)
 	if err != nil {
 		return Result{}, &SessionError{Op: "prompt", Session: id, Class: ClassInvalid, Err: err}
 	}
 	defer b.end(t)
-	call, cancel := context.WithTimeout(ctx, b.cfg.Call)
-	mark, sendErr := b.host.Send(call, id, p)
-	cancel()
+	mark, sendErr := b.send(ctx, t, p)
 	if isFinal(sendErr) {
 		return Result{}, sendErr
 	}
 	if b.state(t).asked { // the abort may have come before the prompt
-		if err := b.Abort(ctx, id); err != nil {
+		err := b.call(context.WithoutCancel(ctx), func(ctx context.Context) error { return b.Abort(ctx, id) })
+		if err != nil {
 			return Result{}, &SessionError{Op: "prompt", Session: id, Err: err}
 		}
 	}
 	return b.await(ctx, t, mark, sendErr)
 }
 
-func (b *BlockingClient) begin(id SessionID) (*hostTurn, error) {
+// send hands the prompt over. It is not cut short by an abort that overtakes it: what
+// had been sent by then, the host might take when nobody looks any more.
+func (b *BlockingClient) send(ctx context.Context, t *hostTurn, p Prompt) (mark any, err error) {
+	err = b.call(context.WithoutCancel(ctx), func(ctx context.Context) (err error) {
+		mark, err = b.host.Send(ctx, t.session, p)
+		return err
+	})
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t.sent = true
+	return mark, err
+}
+
+// call gives a call of the host its time.
+func (b *BlockingClient) call(ctx context.Context, do func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.Call)
+	defer cancel()
+	return do(ctx)
+}
+
+func (b *BlockingClient) begin(ctx context.Context, id SessionID) (*hostTurn, error) {
+	if b.err != nil || ctx.Err() != nil {
+		return nil, cmp.Or(b.err, context.Cause(ctx))
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.turns[id] != nil {
@@ -229,9 +257,8 @@ func (b *BlockingClient) begin(id SessionID) (*hostTurn, error) {
 	}
 	t := &hostTurn{session: id, wake: make(chan struct{}, 1)}
 	b.turns[id] = t
-	if !b.polling && b.cfg.Poll != Off {
-		b.polling, b.resync = true, make(chan struct{}, 1)
-		go b.poll(b.resync)
+	if b.cfg.Poll != Off {
+		b.pollLocked()
 	}
 	return t, nil
 }
@@ -259,52 +286,6 @@ func (t *hostTurn) news() {
 	}
 }
 
-// Abort has the host stop a turn, and returns when the host says that the session
-// rests. While it does not, or can't be reached, it is asked again: the turn may have
-// begun behind the first time.
-func (b *BlockingClient) Abort(ctx context.Context, id SessionID) error {
-	b.mu.Lock()
-	if t := b.turns[id]; t != nil {
-		t.asked = true
-	}
-	b.mu.Unlock()
-	for misses, wait := 0, max(b.cfg.Settle/5, 1); ; wait = min(2*wait, b.cfg.Settle) {
-		err := b.slot(ctx, func(ctx context.Context) error { return b.host.Abort(ctx, id) })
-		if isFinal(err) {
-			return err
-		}
-		var all map[SessionID]HostStatus
-		if err == nil {
-			all, err = b.statuses(ctx, []SessionID{id})
-		}
-		switch s, known := all[id]; {
-		case err != nil || s == HostBusy || s == HostRetrying:
-			misses = 0
-		case known:
-			misses = b.cfg.Misses
-		default:
-			misses++
-		}
-		if misses >= b.cfg.Misses {
-			break
-		}
-		pause := time.NewTimer(wait)
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
-			return &SessionError{Op: "abort", Session: id, Err: cmp.Or(err, context.Cause(ctx))}
-		}
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if t := b.turns[id]; t != nil {
-		t.aborted, t.resting = true, true
-		t.news()
-	}
-	return nil
-}
-
 // HandleEvent takes in what the host tells of a session; BackgroundManager.HandleEvent
 // calls it.
 func (b *BlockingClient) HandleEvent(e SessionEvent) {
@@ -322,6 +303,8 @@ func (b *BlockingClient) HandleEvent(e SessionEvent) {
 		t.deleted = true
 	case final:
 		t.failed = e.Err
+	case e.Kind == EventFailed:
+		t.trouble = e.Err
 	default:
 		t.alive()
 		return
@@ -364,7 +347,7 @@ func (b *BlockingClient) Steer(ctx context.Context, id SessionID, text string) e
 			t.news()
 		}
 	}()
-	return s.Steer(ctx, id, text)
+	return b.call(ctx, func(ctx context.Context) error { return s.Steer(ctx, id, text) })
 }
 
 // ParentOf is the host's, if it has it.

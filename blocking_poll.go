@@ -11,6 +11,9 @@ import (
 func (b *BlockingClient) Resync() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.cfg.Poll == Off && len(b.turns) > 0 {
+		b.pollLocked()
+	}
 	b.lookNow()
 }
 
@@ -21,27 +24,45 @@ func (b *BlockingClient) lookNow() {
 	}
 }
 
-// poll is the goroutine that looks at all sessions. It ends with the last turn.
+// pollLocked starts the goroutine that looks at all sessions, unless it runs. It ends
+// with the last turn; without polls it looks once.
+func (b *BlockingClient) pollLocked() {
+	if !b.polling {
+		b.polling, b.resync = true, make(chan struct{}, 1)
+		go b.poll(b.resync)
+	}
+}
+
 func (b *BlockingClient) poll(resync chan struct{}) {
-	defer func() { // also when the host ends the goroutine
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		b.polling = b.polling && b.resync != resync
+	over := false
+	defer func() {
+		if !over { // the host has ended the goroutine
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.polling = false
+			b.pollLocked()
+		}
 	}()
 	for {
-		pause := time.NewTimer(b.cfg.Poll)
+		pause := time.NewTimer(max(b.cfg.Poll, 1))
 		select {
 		case <-pause.C:
 		case <-resync:
 			pause.Stop()
 		}
 		turns := b.out()
-		if turns == nil {
+		if turns != nil {
+			b.look(turns)
+		}
+		if over = turns == nil || b.cfg.Poll == Off; over {
 			return
 		}
-		if all, err := b.statuses(context.Background(), sessionsOf(turns)); err == nil {
-			b.polled(turns, all)
-		}
+	}
+}
+
+func (b *BlockingClient) look(turns []*hostTurn) {
+	if all, err := b.statuses(context.Background(), sessionsOf(turns)); err == nil {
+		b.polled(turns, all)
 	}
 }
 
@@ -63,14 +84,14 @@ func (b *BlockingClient) statuses(ctx context.Context, of []SessionID) (all map[
 	return all, err
 }
 
-// out are the turns that are out; with none the poller is over.
+// out are the turns that are out; with none, or without polls, this look is the last.
 func (b *BlockingClient) out() (turns []*hostTurn) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, t := range b.turns {
 		turns = append(turns, t)
 	}
-	b.polling = turns != nil
+	b.polling = turns != nil && b.cfg.Poll != Off
 	return turns
 }
 

@@ -21,10 +21,11 @@ func (b *BlockingClient) await(ctx context.Context, t *hostTurn, mark any, sendE
 			next = startBy
 		}
 		if !b.pause(ctx, t, time.Until(next)) {
-			if s := b.state(t); !s.aborted || !s.resting {
-				return Result{}, &SessionError{Op: "prompt", Session: t.session, Err: context.Cause(ctx)}
+			r, over, err := b.judge(ctx, t, mark, looks) // it may have been stopped, and have come to rest
+			if !over {
+				err = &SessionError{Op: "prompt", Session: t.session, Err: context.Cause(ctx)}
 			}
-			ctx = context.WithoutCancel(ctx) // it was stopped, and has come to rest
+			return r, err
 		}
 		if !begun && !time.Now().Before(startBy) {
 			var known bool
@@ -32,7 +33,7 @@ func (b *BlockingClient) await(ctx context.Context, t *hostTurn, mark any, sendE
 			case !known:
 				startBy = time.Now().Add(b.cfg.Settle << 4)
 			case !begun:
-				return Result{}, &SessionError{Op: "prompt", Session: t.session, Class: ClassUnavailable, Err: cmp.Or(sendErr, errNotStarted)}
+				return Result{}, &SessionError{Op: "prompt", Session: t.session, Class: ClassUnavailable, Err: b.troubled(t, cmp.Or(sendErr, errNotStarted))}
 			}
 		}
 		r, over, err := b.judge(ctx, t, mark, looks)
@@ -82,11 +83,16 @@ func (b *BlockingClient) judge(ctx context.Context, t *hostTurn, mark any, looks
 		return r, true, &SessionError{Op: "prompt", Session: t.session, Class: class, Err: err}
 	}
 	s := b.state(t)
-	if s.aborted {
-		ctx = context.WithoutCancel(ctx) // which ends as soon as Abort has returned
+	if s.aborted { // ctx ends as soon as Abort has returned, and who stops a child does not wait long
+		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), 8*b.cfg.Settle)
+		defer cancel()
+		ctx = late
 	}
 	switch {
-	case s.deleted:
+	case s.deleted && !s.aborted:
+		if b.busy(ctx, t) {
+			return r, false, nil // the host goes on with it: who stops it, will say so
+		}
 		return fail(ClassUnknown, ErrSessionGone)
 	case s.steers > s.steered && !s.aborted, !s.resting && s.failed == nil:
 		return r, false, nil
@@ -106,6 +112,8 @@ func (b *BlockingClient) judge(ctx context.Context, t *hostTurn, mark any, looks
 		return fail(ClassAborted, errAborted)
 	case s.failed != nil:
 		return r, true, s.failed
+	case goneFrom(out.Err) && b.busy(ctx, t):
+		return r, false, nil
 	case out.Err != nil && !out.Unfinished:
 		return r, true, out.Err
 	case s.ended:
@@ -117,10 +125,28 @@ func (b *BlockingClient) judge(ctx context.Context, t *hostTurn, mark any, looks
 	case out.Unfinished && out.Err != nil:
 		return r, true, out.Err
 	case out.Unfinished:
-		return fail(ClassUnavailable, errUnfinished)
+		return fail(ClassUnavailable, b.troubled(t, errUnfinished))
 	}
 	return r, true, nil // a turn that said nothing, which the manager knows how to take
 }
+
+// troubled is an error together with what events told of besides.
+func (b *BlockingClient) troubled(t *hostTurn, err error) error {
+	if s := b.state(t); s.trouble != nil {
+		return errors.Join(err, s.trouble)
+	}
+	return err
+}
+
+// busy reports whether a session that is no more may still be at work.
+func (b *BlockingClient) busy(ctx context.Context, t *hostTurn) bool {
+	all, err := b.statuses(ctx, []SessionID{t.session})
+	s := all[t.session]
+	return err != nil || s == HostBusy || s == HostRetrying
+}
+
+// goneFrom looks into an error of the host.
+func goneFrom(err error) bool { return err != nil && errors.Is(err, ErrSessionGone) }
 
 var errAborted = errors.New("the turn was aborted")
 
@@ -154,7 +180,5 @@ func (b *BlockingClient) slot(ctx context.Context, call func(context.Context) er
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	ctx, cancel := context.WithTimeout(ctx, b.cfg.Call)
-	defer cancel()
-	return call(ctx)
+	return b.call(ctx, call)
 }

@@ -3,6 +3,7 @@ package subagent
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"time"
 )
 
@@ -85,8 +86,10 @@ type progress struct {
 	retrying, asking string
 }
 
-// wordsKept bounds what is kept of a text that only people read.
-const wordsKept = 200
+const (
+	wordsKept = 200    // bytes of a text that only people read, and of a call's id
+	callsKept = 10_000 // calls of one turn that are known to be over
+)
 
 // heard is what each kind of event does to the progress of a turn.
 var heard = [numEventKinds]func(*progress, *SessionEvent){
@@ -108,23 +111,35 @@ func (p *progress) toolCall(e *SessionEvent) {
 	p.goesOn()
 	c := &e.Tool
 	p.tool = cmp.Or(cut(c.Name, wordsKept), p.tool)
-	open, known := p.calls[c.ID]
-	if !known || c.ID == "" {
+	id := cut(c.ID, wordsKept)
+	open, known := p.calls[id]
+	if !known || id == "" {
 		p.begun++
 	}
-	if c.ID == "" {
+	if id == "" {
 		return
 	}
 	if p.calls == nil {
 		p.calls = map[string]bool{}
 	}
+	if len(p.calls) >= callsKept {
+		maps.DeleteFunc(p.calls, func(_ string, open bool) bool { return !open })
+	}
 	now := !c.Over && (open || !known) // one that is over does not begin again
-	p.calls[c.ID] = now
+	p.calls[id] = now
 	switch {
 	case now && !open:
 		p.open++
 	case open && !now:
 		p.open--
+	}
+}
+
+// over lets go of what nobody needs once the run has ended.
+func (p *progress) over() {
+	if p != nil {
+		p.goesOn()
+		p.calls = nil
 	}
 }
 
@@ -163,6 +178,9 @@ func (m *BackgroundManager) passOn(e SessionEvent) {
 
 // handleEvent reports whether the session is known.
 func (m *BackgroundManager) handleEvent(e SessionEvent) (known bool) {
+	if e.Session == "" {
+		return false
+	}
 	m.mu.Lock()
 	t, b := m.bySession[e.Session], m.mailboxes[e.Session]
 	if t == nil && b == nil {

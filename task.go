@@ -269,6 +269,9 @@ func (m *BackgroundManager) settleLocked(t *task) {
 		m.disarmLocked(t.queueWait)
 		t.queueWait = nil
 	}
+	if t.said != nil {
+		t.said.heard.over()
+	}
 	m.live--
 	t.root.live--
 	m.forgetRootLocked(t.root)

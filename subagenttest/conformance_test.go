@@ -7,6 +7,7 @@ import (
 	"go/parser"
 	"go/token"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -223,4 +224,21 @@ func TestSuiteSurvives(t *testing.T) {
 		require.EqualError(t, refused(nil, "it was taken"), "it was taken")
 		require.NoError(t, refused(errors.New("no"), ""))
 	})
+}
+
+// A host whose turns have a message for each step, two of them with words, keeps the
+// contract.
+func TestTranscriptOfSteps(t *testing.T) {
+	var all []subagent.Message
+	for range 2 {
+		for _, m := range []subagent.Message{
+			{Role: subagent.RoleUser, Text: "quick"},
+			{Role: subagent.RoleAssistant, Text: "I look"},
+			{Role: subagent.RoleAssistant, Text: "done"},
+		} {
+			m.ID, m.Complete = strconv.Itoa(len(all)), true
+			all = append(all, m)
+		}
+	}
+	require.NoError(t, whole(all, "quick"))
 }

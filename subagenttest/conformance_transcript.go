@@ -75,7 +75,7 @@ func whole(all []subagent.Message, prompt string) error {
 			answers++
 		}
 		seen[m.ID] = true
-		if answers > users {
+		if answers > 0 && users == 0 {
 			return fmt.Errorf("message %d of the transcript answers before it is asked", i)
 		}
 	}

@@ -14,6 +14,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/seed-48fd9ae4/subagent"
 )
@@ -25,7 +27,7 @@ const (
 	maxReply   = 1 << 20  // of most
 	maxPage    = 4 << 20  // of a page of messages with what their tools were given
 	maxMessage = 32 << 20 // of a page of one; these are read one at a time
-	maxError   = 4 << 10  // of one that only says what went wrong
+	maxError   = 64 << 10 // of one that only says what went wrong
 )
 
 type api struct {
@@ -35,18 +37,22 @@ type api struct {
 	password string
 	timeout  time.Duration
 	log      *slog.Logger
-	large    chan struct{} // has an element while a large reply is read
+	large    chan struct{}     // has an element while a large reply is read
+	hide     *strings.Replacer // of the password; nil: there is none
 }
 
 func newAPI(cfg Config) (*api, error) {
 	base, err := url.Parse(cfg.URL)
+	wrong := func(rule string) (*api, error) { // it may hold a secret, and is not shown
+		return nil, &subagent.InputError{Field: "opencode.Config.URL", Value: "…", Rule: rule}
+	}
 	switch {
-	case err != nil:
-		return nil, &subagent.InputError{Field: "opencode.Config.URL", Value: "unreadable", Rule: "must be a URL"}
-	case base.Scheme != "http" && base.Scheme != "https" || base.Host == "":
-		return nil, &subagent.InputError{Field: "opencode.Config.URL", Value: base.Redacted(), Rule: "must be http:// or https:// and a host"}
+	case err != nil, base.Scheme != "http" && base.Scheme != "https", base.Host == "":
+		return wrong("must be http:// or https:// and a host")
 	case base.User != nil:
-		return nil, &subagent.InputError{Field: "opencode.Config.URL", Value: base.Redacted(), Rule: "must not hold a user: set Username and Password"}
+		return wrong("must not hold a user: set Username and Password")
+	case base.RawQuery != "" || base.Fragment != "":
+		return wrong("must not hold a query or a fragment")
 	case cfg.Timeout < 0:
 		return nil, &subagent.InputError{Field: "opencode.Config.Timeout", Value: cfg.Timeout.String(), Rule: "must be positive, or 0 for the default"}
 	}
@@ -58,6 +64,7 @@ func newAPI(cfg Config) (*api, error) {
 	if a.password != "" {
 		a.user = cmp.Or(a.user, "opencode")
 	}
+	a.hide = hiding(a.user, a.password)
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
@@ -180,15 +187,21 @@ func (a *api) request(ctx context.Context, c call) (*http.Request, error) {
 // refused makes an error of a reply that is none.
 func (a *api) refused(c call, res *http.Response) error {
 	text, _ := io.ReadAll(io.LimitReader(res.Body, maxError))
+	if len(text) == maxError {
+		text = text[:maxError/2] // what is cut may be half a password, which would not be known for one
+	}
 	class, err := replyClass(res.StatusCode), error(nil)
 	switch {
 	case res.StatusCode/100 == 3:
 		err = errors.New("the server redirects, which is refused")
-	case res.StatusCode == http.StatusNotFound && c.session != "":
+	case res.StatusCode != http.StatusNotFound || c.session == "":
+	case strings.Contains(string(text), `"NotFoundError"`):
 		err = subagent.ErrSessionGone
+	default: // the word of a proxy whose server is just down
+		class = subagent.ClassUnavailable
 	}
 	if err == nil {
-		err = fmt.Errorf("status %d: %s", res.StatusCode, a.clean(said(text)))
+		err = fmt.Errorf("status %d: %s", res.StatusCode, said(text))
 	}
 	return a.wrong(c, class, err)
 }
@@ -211,22 +224,55 @@ func (a *api) wrong(c call, class subagent.Class, err error) error {
 	if errors.As(err, &u) {
 		err = u.Err // without the URL, which the reader knows
 	}
-	if a.password != "" && strings.Contains(err.Error(), a.password) {
-		err = errors.New(a.clean(err.Error()))
+	session := c.session
+	if !isSession(session) {
+		session = "" // it would be shown
 	}
-	return &subagent.SessionError{Op: c.op, Session: c.session, Class: class, Err: err}
+	return &subagent.SessionError{Op: c.op, Session: session, Class: class, Err: &cleaned{a.clean(err.Error()), err}}
 }
 
-// clean makes text of the server fit for an error: short, of one line, and without
-// the password, in whatever form it may have been echoed.
+// cleaned is an error whose text may be shown.
+type cleaned struct {
+	text string
+	err  error
+}
+
+func (e *cleaned) Error() string { return e.text }
+func (e *cleaned) Unwrap() error { return e.err }
+
+// clean makes text from elsewhere fit for an error: short, of one line, of characters
+// that show, and without the password, in whatever form it may have been echoed.
 func (a *api) clean(s string) string {
-	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }), " ")
-	if a.password != "" {
-		encoded := base64.StdEncoding.EncodeToString([]byte(a.user + ":" + a.password))
-		s = strings.NewReplacer(encoded, "***", a.password, "***").Replace(s)
+	if a.hide != nil {
+		s = a.hide.Replace(s)
 	}
+	s = strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, s)
+	s = strings.Join(strings.Fields(s), " ")
 	if r := []rune(s); len(r) > 300 {
 		s = string(r[:300]) + "…"
 	}
 	return s
+}
+
+// hiding replaces a password in the forms in which it goes over the line.
+func hiding(user, password string) *strings.Replacer {
+	var pairs []string
+	for _, p := range []string{password, strings.TrimSpace(password)} {
+		if p == "" {
+			continue
+		}
+		forms := []string{base64.StdEncoding.EncodeToString([]byte(user + ":" + p)), p, url.QueryEscape(p), url.PathEscape(p)}
+		for _, form := range forms {
+			pairs = append(pairs, form, "***")
+		}
+	}
+	if pairs == nil {
+		return nil
+	}
+	return strings.NewReplacer(pairs...)
 }

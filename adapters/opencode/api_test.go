@@ -26,9 +26,10 @@ func TestConfig(t *testing.T) {
 	} {
 		refusedFor(t, c.cfg, field, c.rule)
 	}
-	refusedFor(t, Config{URL: "127.0.0.1:4096"}, "opencode.Config.URL", "must be a URL")
+	refusedFor(t, Config{URL: "127.0.0.1:4096"}, "opencode.Config.URL", "must be http:// or https:// and a host")
+	refusedFor(t, Config{URL: "http://h/?token=hunter2"}, "opencode.Config.URL", "must not hold a query or a fragment")
 	refusedFor(t, Config{URL: "http://me:hunter2@h"}, "opencode.Config.URL", "must not hold a user: set Username and Password")
-	refusedFor(t, Config{URL: "http://me:hunter2@h\x7f"}, "opencode.Config.URL", "must be a URL")
+	refusedFor(t, Config{URL: "http://me:hunter2@h\x7f"}, "opencode.Config.URL", "must be http:// or https:// and a host")
 	refusedFor(t, Config{URL: "http://h", Permissions: []Rule{{"bash", "*", "allow"}, {"bash", "*", "perhaps"}}}, "opencode.Config.Permissions[1].Action", "must be allow, deny or ask")
 	refusedFor(t, Config{URL: "http://h", Permissions: []Rule{{"", "*", "deny"}}}, "opencode.Config.Permissions[0].Permission", "must not be empty; * is for all")
 	refusedFor(t, Config{URL: "http://h", Permissions: []Rule{{"bash", "", "deny"}}}, "opencode.Config.Permissions[0].Pattern", "must not be empty; * is for all")
@@ -55,6 +56,12 @@ func reply(status int, body string) *http.Response {
 	return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}
 }
 
+func redirect() *http.Response {
+	r := reply(302, "")
+	r.Header.Set("Location", "http://elsewhere/")
+	return r
+}
+
 // A server that refuses a call, in its own words and in others.
 func TestRefusals(t *testing.T) {
 	const password = "hunter2"
@@ -70,7 +77,7 @@ func TestRefusals(t *testing.T) {
 		"not let in":      {reply(401, ""), nil, subagent.ClassAuth, "status 401"},
 		"its own failure": {reply(500, `{"name":"UnknownError","data":{"message":"x"}}`), nil, subagent.ClassUnavailable, "status 500: x"},
 		"a page":          {reply(502, "<html>"+strings.Repeat("x", 9999)), nil, subagent.ClassUnavailable, "status 502: a page of HTML"},
-		"a redirect":      {reply(302, ""), nil, subagent.ClassInvalid, "the server redirects, which is refused"},
+		"a redirect":      {redirect(), nil, subagent.ClassInvalid, "the server redirects, which is refused"},
 		"not JSON":        {reply(200, "<html>"), nil, subagent.ClassUnavailable, "the reply is not what opencode replies"},
 		"nothing":         {reply(200, " null\n"), nil, subagent.ClassUnavailable, "the reply is not what opencode replies"},
 		"too large":       {reply(200, strings.Repeat(" ", maxReply+1)), nil, subagent.ClassInvalid, "the reply is larger than 1048576 bytes"},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"regexp"
 	"time"
 
 	"github.com/seed-48fd9ae4/subagent"
@@ -28,10 +29,11 @@ type Config struct {
 	// defaults to Timeout.
 	Blocking subagent.BlockingConfig
 
-	// Permissions are the rules of every child, before those that follow from the
-	// tools of its launch; the last rule that matches holds. Defaults to one rule that
-	// denies questions, which nobody may be there to answer; Permissions that are empty
-	// but not nil give no rule.
+	// Permissions are the rules of every child. The last rule that matches holds: before
+	// them are the tools that its launch allows, after them those that it denies, so that
+	// a launch can't allow what is denied here. Defaults to one rule that denies
+	// questions, which nobody may be there to answer; Permissions that are empty but not
+	// nil give no rule.
 	Permissions []Rule
 	// Keep has Release leave sessions on the server, stopped, instead of deleting them.
 	// Defaults to false.
@@ -106,10 +108,16 @@ func New(cfg Config) (*Client, error) {
 		cfg.Permissions = []Rule{{Permission: "question", Pattern: "*", Action: "deny"}}
 	}
 	cfg.Blocking.Call = cmp.Or(cfg.Blocking.Call, api.timeout)
-	h := &host{api: api, cfg: cfg, sessions: map[subagent.SessionID]*session{}, warm: map[string]bool{}}
+	h := &host{api: api, cfg: cfg, sessions: map[subagent.SessionID]*session{}, warm: map[string]bool{}, sending: map[string]string{}}
 	c := &Client{host: h, BlockingClient: subagent.Blocking(h, cfg.Blocking)}
 	h.rest = c.Abort
 	return c, nil
+}
+
+// Prompt runs one turn and returns when it is over.
+func (c *Client) Prompt(ctx context.Context, id subagent.SessionID, p subagent.Prompt) (subagent.Result, error) {
+	defer c.host.turnIsOver(id)
+	return c.BlockingClient.Prompt(ctx, id, p)
 }
 
 // Run reads the server's events and hands them to handle, which is
@@ -121,5 +129,8 @@ func (c *Client) Run(ctx context.Context, handle func(subagent.SessionEvent)) er
 	return c.host.listen(ctx, handle, c.Resync)
 }
 
-// ids that are not of this form make the server fail.
-func isSession(id subagent.SessionID) bool { return len(id) > 3 && id[:3] == "ses" }
+// sessionIDs are what ids look like. Others make the server fail, and are not fit to be
+// shown.
+var sessionIDs = regexp.MustCompile(`^ses[A-Za-z0-9_-]{1,100}$`)
+
+func isSession(id subagent.SessionID) bool { return sessionIDs.MatchString(string(id)) }

@@ -78,6 +78,6 @@ func (e *wireError) class() subagent.Class {
 
 // turnError is an error of a turn. Its text is the model provider's, cut and cleaned;
 // headers and bodies that come with it are left behind.
-func (a *api) turnError(id subagent.SessionID, e *wireError) error {
+func (a *api) turnError(id subagent.SessionID, e *wireError) *subagent.SessionError {
 	return &subagent.SessionError{Op: "prompt", Session: id, Class: e.class(), Err: errors.New(a.clean(e.text()))}
 }

@@ -17,10 +17,11 @@ import (
 // turn is the prompt that a session was given last, as its events tell of it.
 type turn struct {
 	mark    string
-	heard   bool                      // the events are those of this prompt by now
-	steps   map[string]bool           // the messages that answer, by id
-	usage   map[string]subagent.Usage // by part: what each step has cost
-	waiting map[string]wait           // permissions and questions, by id
+	heard   bool            // the events are those of this prompt by now
+	steps   map[string]bool // the messages that answer, by id
+	counted map[string]bool // the parts that tell what a step has cost, by id
+	usage   subagent.Usage  // their sum
+	waiting map[string]wait // permissions and questions, by id
 }
 
 // wait is something that a turn waits for.
@@ -31,7 +32,7 @@ type wait struct {
 }
 
 func newTurn(mark string) *turn {
-	return &turn{mark: mark, steps: map[string]bool{}, usage: map[string]subagent.Usage{}, waiting: map[string]wait{}}
+	return &turn{mark: mark, steps: map[string]bool{}, counted: map[string]bool{}, waiting: map[string]wait{}}
 }
 
 // event is one event of the server.
@@ -104,6 +105,9 @@ func (h *host) hear(e event) (events []subagent.SessionEvent) {
 		return nil // it is another one than the one we know
 	}
 	id := cmp.Or(p.SessionID, subagent.SessionID(p.Info.ID))
+	if !isSession(id) {
+		return nil
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var t *turn
@@ -147,6 +151,11 @@ func (h *host) statusEvent(_ *turn, p *properties) []subagent.SessionEvent {
 	return nil
 }
 
+// fatal are the classes of errors that no message may tell of, since there was none to
+// ask the model for. The others are seen in the answer when the session rests; until
+// then the server may mend them, as it shortens a conversation that is too long.
+var fatal = map[subagent.Class]bool{subagent.ClassAgentNotFound: true, subagent.ClassModelNotFound: true, subagent.ClassAuth: true}
+
 // errorEvent: an error of an earlier turn may come late, but one about the agent, which
 // comes before the prompt is even stored, is the same for each turn. That a turn was
 // aborted is seen when the session rests.
@@ -158,7 +167,11 @@ func (h *host) errorEvent(t *turn, p *properties) []subagent.SessionEvent {
 	if class == subagent.ClassAborted || !t.heard && class != subagent.ClassAgentNotFound {
 		return nil
 	}
-	return []subagent.SessionEvent{{Kind: subagent.EventFailed, Err: h.api.turnError(p.SessionID, p.Error)}}
+	err := h.api.turnError(p.SessionID, p.Error)
+	if !fatal[class] {
+		err.Class = subagent.ClassUnknown
+	}
+	return []subagent.SessionEvent{{Kind: subagent.EventFailed, Err: err}}
 }
 
 // messageEvent learns which messages answer. One that is complete may be told of
@@ -195,19 +208,15 @@ func (h *host) partEvent(t *turn, p *properties) []subagent.SessionEvent {
 	return nil
 }
 
-// stepOver adds up what steps cost.
+// stepOver adds up what steps cost, each once.
 func (t *turn) stepOver(p *part) []subagent.SessionEvent {
-	t.usage[p.ID] = p.Tokens.add(subagent.Usage{}, p.Cost)
-	var sum subagent.Usage
-	for _, u := range t.usage {
-		sum.InputTokens += u.InputTokens
-		sum.OutputTokens += u.OutputTokens
-		sum.CachedTokens += u.CachedTokens
-		sum.Cost += u.Cost
+	if !t.counted[p.ID] {
+		t.counted[p.ID] = true
+		t.usage = p.Tokens.add(t.usage, p.Cost)
 	}
 	return []subagent.SessionEvent{
-		{Kind: subagent.EventUsage, Usage: sum},
-		{Kind: subagent.EventStep, Step: len(t.usage)},
+		{Kind: subagent.EventUsage, Usage: t.usage},
+		{Kind: subagent.EventStep, Step: len(t.counted)},
 	}
 }
 
@@ -242,30 +251,41 @@ func (h *host) answeredEvent(t *turn, p *properties) []subagent.SessionEvent {
 	return []subagent.SessionEvent{{Kind: subagent.EventText}} // it goes on
 }
 
-// resume forgets, after a gap, what may have been answered in it, and takes for granted
-// that the prompt was heard of; and asks which permissions are still waited for.
+// resume takes for granted, after a gap, that prompts were heard of, and asks what
+// their turns still wait for. What was answered in the gap is waited for no more.
 func (h *host) resume(ctx context.Context) (events []subagent.SessionEvent) {
+	ctx, cancel := context.WithTimeout(ctx, h.api.timeout)
+	defer cancel()
 	dirs := map[string]bool{}
 	h.mu.Lock()
-	for _, s := range h.sessions {
-		if s.turn != nil {
-			s.turn.heard = true
+	for id, s := range h.sessions {
+		if s.turn == nil {
+			continue
+		}
+		s.turn.heard = true
+		dirs[s.dir] = true
+		if len(s.turn.waiting) > 0 {
 			clear(s.turn.waiting)
-			dirs[s.dir] = true
+			events = append(events, subagent.SessionEvent{Session: id, Kind: subagent.EventText})
 		}
 	}
 	h.mu.Unlock()
 	for _, dir := range sortedKeys(dirs) {
 		for kind, path := range map[string]string{"permission.asked": "/permission", "question.asked": "/question"} {
-			var asked []json.RawMessage
-			if _, err := h.api.do(ctx, call{op: "resume", method: "GET", path: path}.in(dir), &asked); err != nil {
-				h.api.log.Warn("opencode: what is asked was not read", "error", err)
-				continue
-			}
-			for _, p := range asked {
-				events = append(events, h.hear(event{Type: kind, Properties: p})...)
-			}
+			events = append(events, h.ask(ctx, dir, kind, path)...)
 		}
+	}
+	return events
+}
+
+// ask reads what is waited for in a directory.
+func (h *host) ask(ctx context.Context, dir, kind, path string) (events []subagent.SessionEvent) {
+	var asked []json.RawMessage
+	if _, err := h.api.do(ctx, call{op: "resume", method: "GET", path: path}.in(dir), &asked); err != nil {
+		h.api.log.Warn("opencode: what is asked was not read", "error", err)
+	}
+	for _, p := range asked {
+		events = append(events, h.hear(event{Type: kind, Properties: p})...)
 	}
 	return events
 }

@@ -29,6 +29,7 @@ const (
 	retry       = `{"sessionID":"ses_1","status":{"type":"retry","attempt":1,"message":"scripted 500","next":1795266106879}}`
 	idle        = `{"sessionID":"ses_1","status":{"type":"idle"}}`
 	apiError    = `{"sessionID":"ses_1","error":{"name":"APIError","data":{"message":"scripted 400","statusCode":400,"isRetryable":false,"responseHeaders":{"x":"y"},"responseBody":"secret"}}}`
+	overflow    = `{"sessionID":"ses_1","error":{"name":"ContextOverflowError","data":{"message":"too long"}}}`
 	noAgent     = `{"sessionID":"ses_1","error":{"name":"UnknownError","data":{"message":"Agent not found: \"nobody\". Available agents: build, plan"}}}`
 	noModel     = `{"sessionID":"ses_1","error":{"name":"UnknownError","data":{"message":"Model not found: fake/nope."}}}`
 	aborted     = `{"sessionID":"ses_1","error":{"name":"MessageAbortedError","data":{"message":"Aborted"}}}`
@@ -104,8 +105,8 @@ func child(t *testing.T) *host {
 	return oc.host
 }
 
-// Errors of a turn have their classes, and the text that people read. One about the
-// agent comes before anything else of the turn.
+// Errors that end a turn have their classes, others only the text that people read. One
+// about the agent comes before anything else of the turn.
 func TestErrorEvents(t *testing.T) {
 	for _, c := range []struct {
 		before []wire
@@ -113,7 +114,8 @@ func TestErrorEvents(t *testing.T) {
 		class  subagent.Class
 		says   string
 	}{
-		{heardOurs, apiError, subagent.ClassInvalid, "scripted 400"},
+		{heardOurs, apiError, subagent.ClassUnknown, "scripted 400"}, // the answer decides
+		{heardOurs, overflow, subagent.ClassUnknown, "too long"},     // the server shortens it and goes on
 		{heardOurs, noModel, subagent.ClassModelNotFound, "Model not found: fake/nope."},
 		{nil, noAgent, subagent.ClassAgentNotFound, `Agent not found: "nobody". Available agents: build, plan`},
 	} {

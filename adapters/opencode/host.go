@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 
@@ -24,14 +25,15 @@ type host struct {
 
 	mu       sync.Mutex // guards all below, and all in a session
 	sessions map[subagent.SessionID]*session
-	warm     map[string]bool // directories that the server has loaded
+	warm     map[string]bool   // directories that the server has loaded
+	sending  map[string]string // by notification: the parent's last message before it was first sent
 }
 
 // session is what is known of a child's session until it is released.
 type session struct {
 	dir   string // does not change
 	tools map[string]bool
-	turn  *turn // the last one; nil: none yet
+	turn  *turn // the one that is out; nil: none
 }
 
 // wireSession is a session as the server has it.
@@ -67,8 +69,10 @@ func (h *host) Create(ctx context.Context, req subagent.CreateRequest) (subagent
 	var made wireSession
 	_, err := h.api.do(ctx, c.in(dir), &made)
 	switch {
-	case err != nil:
+	case unsure(err):
 		made = h.madeAnyway(ctx, req)
+	case err != nil:
+		return "", err
 	case !isSession(made.ID):
 		err = h.api.wrong(c, subagent.ClassUnavailable, errors.New("the reply names no session"))
 	}
@@ -112,6 +116,12 @@ func (h *host) cold() {
 	clear(h.warm)
 }
 
+// unsure reports whether the server may have taken a call that failed.
+func unsure(err error) bool {
+	var said *subagent.SessionError
+	return errors.As(err, &said) && said.Class == subagent.ClassUnavailable
+}
+
 // madeAnyway looks among a parent's children for one that was made though no reply
 // said so.
 func (h *host) madeAnyway(ctx context.Context, req subagent.CreateRequest) wireSession {
@@ -132,15 +142,15 @@ func (h *host) madeAnyway(ctx context.Context, req subagent.CreateRequest) wireS
 // rulesOf makes rules of a launch's tools too. As a field of the prompt they would
 // take the place of all the session's rules.
 func rulesOf(rules []Rule, tools map[string]bool) []Rule {
-	all := append([]Rule(nil), rules...)
+	var allowed, denied []Rule
 	for _, tool := range sortedKeys(tools) {
-		action := "deny"
 		if tools[tool] {
-			action = "allow"
+			allowed = append(allowed, Rule{tool, "*", "allow"})
+		} else {
+			denied = append(denied, Rule{tool, "*", "deny"})
 		}
-		all = append(all, Rule{tool, "*", action})
 	}
-	return all
+	return slices.Concat(allowed, rules, denied)
 }
 
 // find returns what is known of a session, asking the server for one that was not
@@ -160,7 +170,10 @@ func (h *host) find(ctx context.Context, op string, id subagent.SessionID) (*ses
 }
 
 func (h *host) get(ctx context.Context, op string, id subagent.SessionID) (w wireSession, err error) {
-	_, err = h.api.do(ctx, of(op, "GET", id, ""), &w)
+	c := of(op, "GET", id, "")
+	if _, err = h.api.do(ctx, c, &w); err == nil && w.ID != id {
+		err = h.api.wrong(c, subagent.ClassUnavailable, errForeign)
+	}
 	return w, err
 }
 
@@ -191,6 +204,7 @@ type mark struct {
 	Task         subagent.TaskID `json:"task,omitempty"`
 	Attempt      int             `json:"attempt,omitempty"`
 	Notification string          `json:"notification,omitempty"`
+	Steer        bool            `json:"steer,omitempty"`
 }
 
 // markIn is the mark in what somebody, perhaps we, wrote beside a message or session.
@@ -239,6 +253,15 @@ func (h *host) Send(ctx context.Context, id subagent.SessionID, p subagent.Promp
 	h.sessions[id] = s
 	h.mu.Unlock()
 	return t.mark, h.post(ctx, "prompt", id, s.dir, body)
+}
+
+// turnIsOver forgets what is known of a turn's events.
+func (h *host) turnIsOver(id subagent.SessionID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s := h.sessions[id]; s != nil {
+		s.turn = nil
+	}
 }
 
 // post writes a message into a session.
@@ -365,5 +388,5 @@ func (h *host) Steer(ctx context.Context, id subagent.SessionID, message string)
 	if all[id].Type != "busy" {
 		return h.api.wrong(of("steer", "POST", id, ""), subagent.ClassInvalid, errors.New("no turn of the session goes on"))
 	}
-	return h.post(ctx, "steer", id, s.dir, prompt{Parts: text(message, mark{}), NoReply: true})
+	return h.post(ctx, "steer", id, s.dir, prompt{Parts: text(message, mark{Steer: true}), NoReply: true})
 }

@@ -18,14 +18,16 @@ import (
 // pageSize is how many messages are read at once: more than most turns have.
 const pageSize = 40
 
-// maxPages bounds the search for a message.
-const maxPages = 500
+// maxRead bounds what one look reads of a conversation, in bytes.
+const maxRead = 128 << 20
 
 // message is one message as the server has it: the prompt of a user, or one step of
 // the model with its tool calls.
 type message struct {
 	Info  messageInfo `json:"info"`
 	Parts []part      `json:"parts"`
+
+	unread bool // it is not as we know messages
 }
 
 type messageInfo struct {
@@ -41,26 +43,26 @@ type messageInfo struct {
 	Cost     float64    `json:"cost"`
 	Tokens   tokens     `json:"tokens"`
 	Time     struct {
-		Created   int64 `json:"created"`
-		Completed int64 `json:"completed"`
+		Created   float64 `json:"created"`
+		Completed float64 `json:"completed"`
 	} `json:"time"`
 }
 
-type tokens struct {
-	Input     int64 `json:"input"`
-	Output    int64 `json:"output"`
-	Reasoning int64 `json:"reasoning"`
+type tokens struct { // numbers of JavaScript
+	Input     float64 `json:"input"`
+	Output    float64 `json:"output"`
+	Reasoning float64 `json:"reasoning"`
 	Cache     struct {
-		Read  int64 `json:"read"`
-		Write int64 `json:"write"`
+		Read  float64 `json:"read"`
+		Write float64 `json:"write"`
 	} `json:"cache"`
 }
 
 // add counts what the server counts apart: cached input is input too.
 func (t tokens) add(u subagent.Usage, cost float64) subagent.Usage {
-	u.InputTokens += t.Input + t.Cache.Read + t.Cache.Write
-	u.CachedTokens += t.Cache.Read
-	u.OutputTokens += t.Output + t.Reasoning
+	u.InputTokens += int64(t.Input + t.Cache.Read + t.Cache.Write)
+	u.CachedTokens += int64(t.Cache.Read)
+	u.OutputTokens += int64(t.Output + t.Reasoning)
 	u.Cost += cost
 	return u
 }
@@ -94,7 +96,7 @@ func (p *part) call() subagent.ToolCall {
 
 // marked reports whether a message is ours with that mark.
 func (m *message) marked(want func(mark) bool) bool {
-	return slices.ContainsFunc(m.Parts, func(p part) bool { return want(markIn(p.Metadata)) })
+	return m.Info.Role == "user" && slices.ContainsFunc(m.Parts, func(p part) bool { return want(markIn(p.Metadata)) })
 }
 
 // text is what a message says in parts of a kind.
@@ -108,9 +110,9 @@ func (m *message) text(kind string) string {
 	return strings.Join(all, "\n")
 }
 
-// page reads the newest messages before a cursor, oldest first, and returns the cursor
-// of those before them; "" if there are none.
-func (h *host) page(ctx context.Context, op string, id subagent.SessionID, limit int, before string) (page []message, older string, err error) {
+// page reads the newest messages before a cursor, oldest first, and returns how many
+// bytes they took and the cursor of those before them; "" if there are none.
+func (h *host) page(ctx context.Context, op string, id subagent.SessionID, limit int, before string) (page []message, size int, older string, err error) {
 	c := of(op, "GET", id, "/message")
 	c.query = url.Values{"limit": {strconv.Itoa(limit)}}
 	if c.most = maxPage; limit == 1 {
@@ -119,19 +121,28 @@ func (h *host) page(ctx context.Context, op string, id subagent.SessionID, limit
 	if before != "" {
 		c.query.Set("before", before)
 	}
-	header, err := h.api.do(ctx, c, &page)
+	var raw []json.RawMessage
+	header, err := h.api.do(ctx, c, &raw)
 	if err != nil {
-		return nil, "", err
+		return nil, 0, "", err
 	}
-	return page, header.Get("X-Next-Cursor"), nil
+	page = make([]message, len(raw))
+	for i, r := range raw {
+		size += len(r)
+		if json.Unmarshal(r, &page[i]) != nil {
+			page[i] = message{unread: true}
+		}
+	}
+	return page, size, header.Get("X-Next-Cursor"), nil
 }
 
-// back reads messages from the newest on until enough says so, and returns them oldest
-// first. Pages get smaller while the server's reply is too large to be read.
-func (h *host) back(ctx context.Context, op string, id subagent.SessionID, limit int, enough func([]message) bool) (all []message, err error) {
-	before := ""
-	for range maxPages {
-		page, older, err := h.page(ctx, op, id, limit, before)
+// back reads messages from the newest on until a page has enough, and returns them
+// oldest first. Pages get smaller while the server's reply is too large to be read.
+func (h *host) back(ctx context.Context, op string, id subagent.SessionID, limit int, enough func(page []message) bool) ([]message, error) {
+	var pages [][]message
+	before, read := "", 0
+	for {
+		page, size, older, err := h.page(ctx, op, id, limit, before)
 		switch {
 		case errors.Is(err, errTooLarge) && limit > 1:
 			limit = max(limit/8, 1)
@@ -139,31 +150,37 @@ func (h *host) back(ctx context.Context, op string, id subagent.SessionID, limit
 		case err != nil:
 			return nil, err
 		}
-		all = append(page, all...)
-		if older == "" || enough(all) {
-			return all, nil
+		pages = append(pages, page)
+		if read += size; read > maxRead || older == before && older != "" {
+			return nil, h.api.wrong(of(op, "GET", id, ""), subagent.ClassInvalid, errTooLong)
+		}
+		if older == "" || enough(page) {
+			slices.Reverse(pages)
+			return slices.Concat(pages...), nil
 		}
 		before = older
 	}
-	return nil, h.api.wrong(of(op, "GET", id, ""), subagent.ClassInvalid, errors.New("the conversation is too long to be read"))
 }
+
+var (
+	errTooLong = errors.New("the conversation is too long to be read")
+	errUnread  = errors.New("the answer is not one that opencode gives")
+)
 
 // Output reads what a session has made of the prompt with that mark.
 func (h *host) Output(ctx context.Context, id subagent.SessionID, m any) (out subagent.Output, err error) {
 	ours := func(k mark) bool { return m != nil && k.Prompt == m }
-	var at int
-	all, err := h.back(ctx, "prompt", id, pageSize, func(all []message) bool {
-		at = slices.IndexFunc(all, func(m message) bool { return m.marked(ours) })
-		return at >= 0
-	})
+	prompted := func(m message) bool { return m.marked(ours) }
+	all, err := h.back(ctx, "prompt", id, pageSize, func(page []message) bool { return slices.ContainsFunc(page, prompted) })
 	switch {
-	case errors.Is(err, subagent.ErrSessionGone), errors.Is(err, errTooLarge):
+	case errors.Is(err, subagent.ErrSessionGone), errors.Is(err, errTooLarge), errors.Is(err, errTooLong):
 		return subagent.Output{Err: err}, nil
 	case err != nil:
+		h.api.log.Warn("opencode: an answer was not read", "error", err)
 		return out, err
 	}
-	at = slices.IndexFunc(all, func(m message) bool { return m.marked(ours) })
-	if at < 0 {
+	at := slices.IndexFunc(all, prompted)
+	if at < 0 && !slices.ContainsFunc(all, func(m message) bool { return m.unread }) {
 		return subagent.Output{Unfinished: true}, nil // it never arrived
 	}
 	out = h.answer(id, all[at+1:])
@@ -173,31 +190,44 @@ func (h *host) Output(ctx context.Context, id subagent.SessionID, m any) (out su
 	return out, err
 }
 
-// answer judges the steps that followed a prompt.
+// answer judges the steps that followed a prompt, up to what somebody else asked when
+// it was answered.
 func (h *host) answer(id subagent.SessionID, after []message) (out subagent.Output) {
 	out.Unfinished = true
 	for i := range after {
 		m := &after[i]
-		if m.Info.Role != "assistant" || m.Info.Summary == true {
-			continue
-		}
-		said := m.text("text")
-		if said != "" {
-			out.Text = said
-		}
-		out.Usage = m.Info.Tokens.add(out.Usage, m.Info.Cost)
-		out.Evidence = out.Evidence || said != "" || m.text("reasoning") != "" ||
-			slices.ContainsFunc(m.Parts, func(p part) bool { return p.Type == "tool" })
-		out.Unfinished = m.Info.Time.Completed == 0 || goesOn[m.Info.Finish]
-		out.Err = nil
 		switch {
-		case m.Info.Error != nil:
-			out.Err, out.Unfinished = h.api.turnError(id, m.Info.Error), false
-		case out.Unfinished && slices.ContainsFunc(m.Parts, rejected):
-			out.Err = &subagent.SessionError{Op: "prompt", Session: id, Class: subagent.ClassPermission, Err: errRejected}
+		case m.unread:
+			// Unless it stays so, it may be a proxy's.
+			return subagent.Output{Unfinished: true, Err: &subagent.SessionError{Op: "prompt", Session: id, Err: errUnread}}
+		case m.Info.Role == "user" && !out.Unfinished && out.Evidence && !m.marked(func(k mark) bool { return k.Steer }):
+			return out
+		case m.Info.Role == "assistant" && m.Info.Summary != true:
+			h.step(id, m, &out)
 		}
 	}
 	return out
+}
+
+// step takes in one step of an answer.
+func (h *host) step(id subagent.SessionID, m *message, out *subagent.Output) {
+	said := m.text("text")
+	if said != "" {
+		out.Text = said
+	}
+	calls := slices.ContainsFunc(m.Parts, func(p part) bool { return p.Type == "tool" })
+	out.Usage = m.Info.Tokens.add(out.Usage, m.Info.Cost)
+	out.Evidence = out.Evidence || calls || said != "" || m.text("reasoning") != ""
+	// After a step with calls the server calls the model again, whatever it is said
+	// to have ended with.
+	out.Unfinished = m.Info.Time.Completed == 0 || goesOn[m.Info.Finish] || calls
+	out.Err = nil
+	switch {
+	case m.Info.Error != nil:
+		out.Err, out.Unfinished = h.api.turnError(id, m.Info.Error), false
+	case out.Unfinished && slices.ContainsFunc(m.Parts, rejected):
+		out.Err = &subagent.SessionError{Op: "prompt", Session: id, Class: subagent.ClassPermission, Err: errRejected}
+	}
 }
 
 // goesOn are the ways for a step to end after which the model is called again: with
@@ -233,8 +263,10 @@ func (h *host) Transcript(ctx context.Context, id subagent.SessionID, q subagent
 	if q.Limit > 0 {
 		limit = min(limit, q.Limit+1) // and the one before, to see whether it is Since
 	}
-	all, err := h.back(ctx, "transcript", id, limit, func(all []message) bool {
-		return q.Limit > 0 && len(all) >= q.Limit || q.Since != "" && slices.ContainsFunc(all, since)
+	read := 0
+	all, err := h.back(ctx, "transcript", id, limit, func(page []message) bool {
+		read += len(page)
+		return q.Limit > 0 && read >= q.Limit || q.Since != "" && slices.ContainsFunc(page, since)
 	})
 	if err != nil {
 		return nil, err
@@ -254,7 +286,7 @@ func (h *host) Transcript(ctx context.Context, id subagent.SessionID, q subagent
 
 func (h *host) transcribe(id subagent.SessionID, m *message) subagent.Message {
 	said := subagent.Message{
-		ID: m.Info.ID, Role: subagent.Role(m.Info.Role), Time: time.UnixMilli(m.Info.Time.Created),
+		ID: m.Info.ID, Role: subagent.Role(m.Info.Role), Time: time.UnixMilli(int64(m.Info.Time.Created)),
 		Text: m.text("text"), Thoughts: m.text("reasoning"), Complete: m.Info.Role == "user" || m.Info.Time.Completed != 0,
 	}
 	for _, p := range m.Parts {

@@ -8,13 +8,13 @@ import (
 	"github.com/seed-48fd9ae4/subagent"
 )
 
-// recent is how many messages of a parent are read to see whether it has a
-// notification already, and who it talks as.
-const recent = 20
-
 // Notify writes a notification into the transcript of a parent that rests: into a turn
-// it would break in. What is there already is not written again.
+// it would break in. What is there already is not written again, and what the server
+// says that it took but did not write is not delivered.
 func (h *host) Notify(ctx context.Context, n subagent.Notification) (subagent.Delivery, error) {
+	if !isSession(n.Parent) {
+		return subagent.Unknown, errors.New("the parent is no session of the server: it needs a Notifier of its own")
+	}
 	s, err := h.find(ctx, "notify", n.Parent)
 	if err != nil {
 		return goneOr(err)
@@ -26,21 +26,69 @@ func (h *host) Notify(ctx context.Context, n subagent.Notification) (subagent.De
 	case all[n.Parent].Type == "busy", all[n.Parent].Type == "retry":
 		return subagent.Busy, nil
 	}
-	messages, _, err := h.page(ctx, "notify", n.Parent, recent, "")
-	if err != nil {
+	written := func(m message) bool { return m.marked(func(k mark) bool { return k.Notification == n.ID }) }
+	messages, err := h.before(ctx, n)
+	switch {
+	case err != nil:
 		return goneOr(err)
-	}
-	if slices.ContainsFunc(messages, func(m message) bool {
-		return m.marked(func(k mark) bool { return k.Notification == n.ID })
-	}) {
-		return subagent.Accepted, nil
+	case slices.ContainsFunc(messages, written):
+		return h.told(n), nil
 	}
 	body := asBefore(messages)
 	body.Parts, body.NoReply = text(n.Text, mark{Notification: n.ID}), !n.Wake
 	if err := h.post(ctx, "notify", n.Parent, s.dir, body); err != nil {
 		return goneOr(err)
 	}
-	return subagent.Accepted, nil
+	after, err := h.back(ctx, "notify", n.Parent, 5, func(page []message) bool {
+		return slices.ContainsFunc(page, func(m message) bool { return written(m) || m.Info.ID == last(messages) })
+	})
+	switch {
+	case err != nil:
+		return subagent.Unknown, err // it is looked for again
+	case !slices.ContainsFunc(after, written):
+		return subagent.Unknown, errors.New("the server did not write what it took: perhaps the parent's agent is no more")
+	}
+	return h.told(n), nil
+}
+
+// before reads a parent's messages back to the one from which its agent and model are
+// known, and, if the notification may have been sent before, back to what was there
+// then.
+func (h *host) before(ctx context.Context, n subagent.Notification) ([]message, error) {
+	h.mu.Lock()
+	since, again := h.sending[n.ID]
+	h.mu.Unlock()
+	known, reached := false, !again
+	all, err := h.back(ctx, "notify", n.Parent, 20, func(page []message) bool {
+		known = known || slices.ContainsFunc(page, func(m message) bool { return m.Info.Role == "user" && m.Info.Model != nil })
+		reached = reached || slices.ContainsFunc(page, func(m message) bool { return m.Info.ID == since })
+		return known && reached
+	})
+	if err == nil && !again {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if len(h.sending) > 1000 {
+			clear(h.sending) // of parents that are parked
+		}
+		h.sending[n.ID] = last(all)
+	}
+	return all, err
+}
+
+// told: it will not be sent again.
+func (h *host) told(n subagent.Notification) subagent.Delivery {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.sending, n.ID)
+	return subagent.Accepted
+}
+
+// last is the id of the newest of some messages, "" if there are none.
+func last(messages []message) string {
+	if len(messages) == 0 {
+		return ""
+	}
+	return messages[len(messages)-1].Info.ID
 }
 
 func goneOr(err error) (subagent.Delivery, error) {

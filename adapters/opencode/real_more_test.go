@@ -41,7 +41,8 @@ func TestRealPermission(t *testing.T) {
 }
 
 // Tools of a launch are rules beside those of the client, which a prompt's own field
-// for them would put out of force.
+// for them would put out of force; what they allow comes before those, and what they deny
+// after.
 func TestRealToolsOfALaunch(t *testing.T) {
 	s := shared(t)
 	parent := s.createSession(s.newDir(t), nil)
@@ -53,9 +54,9 @@ func TestRealToolsOfALaunch(t *testing.T) {
 	var made struct{ Permission []opencode.Rule }
 	s.call(http.MethodGet, "/session/"+string(ended.Session), parent.Directory, nil, &made)
 	require.Equal(t, []opencode.Rule{
+		{Permission: "webfetch", Pattern: "*", Action: "allow"},
 		{Permission: "edit", Pattern: "*", Action: "ask"},
 		{Permission: "bash", Pattern: "*", Action: "deny"},
-		{Permission: "webfetch", Pattern: "*", Action: "allow"},
 	}, made.Permission)
 }
 

@@ -144,7 +144,7 @@ func TestGoroutinesStartInOnePlace(t *testing.T) {
 	require.Equal(t, []string{
 		"(*golang.org/x/sync/errgroup.Group).Go in BackgroundManager.releaseAll",
 		"go in BackgroundManager.goLocked",
-		"go in BlockingClient.begin",
+		"go in BlockingClient.pollLocked",
 		"time.AfterFunc in BackgroundManager.setTimerLocked",
 	}, where(found), "Shutdown waits for what goLocked counts; found %q", found)
 	for _, dir := range mechanisms {

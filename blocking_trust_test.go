@@ -15,7 +15,7 @@ import (
 
 // An Abort that was under way before Prompt began is no proof that what Prompt then
 // sent is at rest.
-func TestReviewAbortBeforePromptIsNoProof(t *testing.T) {
+func TestBlockingAbortBeforePromptIsNoProof(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newSlowHost()
 		h.abort = func(_ context.Context, id SessionID) error {
@@ -43,9 +43,42 @@ func TestReviewAbortBeforePromptIsNoProof(t *testing.T) {
 	})
 }
 
+// laggingHost says where sessions were a second ago.
+type laggingHost struct{ *slowHost }
+
+func (h *laggingHost) Statuses(ctx context.Context, of []SessionID) (map[SessionID]HostStatus, error) {
+	all, err := h.slowHost.Statuses(ctx, of)
+	time.Sleep(time.Second)
+	return all, err
+}
+
+// A prompt that is sent while an Abort finds the session at rest is aborted too.
+func TestBlockingAbortIsOvertaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &laggingHost{newSlowHost()}
+		h.is("ses_1", HostIdle)
+		b := Blocking(h, BlockingConfig{})
+		aborted := make(chan error, 1)
+		go func() { aborted <- b.Abort(t.Context(), "ses_1") }()
+		time.Sleep(100 * time.Millisecond)
+		prompted := make(chan error, 1)
+		go func() {
+			_, err := b.Prompt(t.Context(), "ses_1", Prompt{OnEvent: func(SessionEvent) {}})
+			prompted <- err
+		}()
+		require.NoError(t, <-aborted)
+		all, err := h.Statuses(t.Context(), nil)
+		require.NoError(t, err)
+		require.Equal(t, HostIdle, all["ses_1"])
+		var said *SessionError
+		require.ErrorAs(t, <-prompted, &said)
+		require.Equal(t, ClassAborted, said.Class)
+	})
+}
+
 // A host that took the prompt and is then out of reach for a while: that says nothing
 // of the turn ("what can't be found out ends no turn").
-func TestReviewOutageOverStarted(t *testing.T) {
+func TestBlockingOutageOverStarted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newSlowHost()
 		m, task := blocked(t, h, BlockingConfig{})
@@ -57,7 +90,7 @@ func TestReviewOutageOverStarted(t *testing.T) {
 }
 
 // The same at the default Started, when just the one look at 60 s fails.
-func TestReviewOneFailedLookEndsATurn(t *testing.T) {
+func TestBlockingOneFailedLookEndsATurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newSlowHost()
 		h.send = func(context.Context, SessionID) error { return nil } // idle, as far as polls see
@@ -77,7 +110,7 @@ func TestReviewOneFailedLookEndsATurn(t *testing.T) {
 // A turn over in less than one poll, without events (the doc says that polls do): it
 // used a tool, and was cut short or a permission was rejected. The session rests, the
 // answer stays as it is: that can be decided.
-func TestReviewRestsUnfinishedWithoutSigns(t *testing.T) {
+func TestBlockingRestsUnfinishedWithoutSigns(t *testing.T) {
 	for name, out := range map[string]Output{
 		"cut short":           {Text: "so far", Evidence: true, Unfinished: true},
 		"rejected permission": {Evidence: true, Unfinished: true, Err: &SessionError{Op: "prompt", Class: ClassPermission, Err: errors.New("rejected")}},
@@ -100,7 +133,7 @@ func TestReviewRestsUnfinishedWithoutSigns(t *testing.T) {
 }
 
 // Prompt must return soon after its context has ended, whatever was heard meanwhile.
-func TestReviewPromptHeedsItsContext(t *testing.T) {
+func TestBlockingPromptHeedsItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newSlowHost()
 		b := Blocking(h, BlockingConfig{Poll: Off})
@@ -131,7 +164,7 @@ func TestReviewPromptHeedsItsContext(t *testing.T) {
 
 // A host may go on with the turn of a session that was deleted (docs/adapters.md says
 // so of itself): the lease is held until it is known to rest.
-func TestReviewDeletedSessionHoldsItsLease(t *testing.T) {
+func TestBlockingDeletedSessionHoldsItsLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newSlowHost()
 		h.abort = func(_ context.Context, id SessionID) error {
@@ -152,7 +185,7 @@ func TestReviewDeletedSessionHoldsItsLease(t *testing.T) {
 }
 
 // The same when the abort fails: the child runs, and nobody is told.
-func TestReviewDeletedSessionIsListed(t *testing.T) {
+func TestBlockingDeletedSessionIsListed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newSlowHost()
 		h.abort = func(context.Context, SessionID) error { return errors.New("no route") }
@@ -169,7 +202,7 @@ func TestReviewDeletedSessionIsListed(t *testing.T) {
 }
 
 // To stop a child must not wait for slow reads of others.
-func TestReviewAbortDoesNotQueueBehindReads(t *testing.T) {
+func TestBlockingAbortDoesNotQueueBehindReads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newSlowHost()
 		m := newManager(t, Blocking(h, BlockingConfig{Call: 30 * time.Second}), Config{Keys: KeyLimits{Default: Off}})
@@ -187,11 +220,12 @@ func TestReviewAbortDoesNotQueueBehindReads(t *testing.T) {
 		require.NoError(t, err)
 		require.NotZero(t, h.aborts.Load(), "the abort was never sent")
 		h.slowly(0)
+		pass(time.Minute) // until the slow reads are over
 	})
 }
 
 // One call of Abort that fails is made again while there is time.
-func TestReviewAbortIsTriedAgain(t *testing.T) {
+func TestBlockingAbortIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newSlowHost()
 		h.abort = func(_ context.Context, id SessionID) error {
@@ -210,7 +244,7 @@ func TestReviewAbortIsTriedAgain(t *testing.T) {
 }
 
 // "After a gap in the stream call Resync": also if there is no poller.
-func TestReviewResyncWithoutPolls(t *testing.T) {
+func TestBlockingResyncWithoutPolls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newSlowHost()
 		b := Blocking(h, BlockingConfig{Poll: Off})
@@ -229,7 +263,7 @@ func TestReviewResyncWithoutPolls(t *testing.T) {
 
 // What an error event said is not lost: a turn that then comes to nothing has failed
 // with it.
-func TestReviewUnclassifiedErrorIsNotLost(t *testing.T) {
+func TestBlockingUnclassifiedErrorIsNotLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newSlowHost()
 		m, task := blocked(t, h, BlockingConfig{})
@@ -247,7 +281,7 @@ func TestReviewUnclassifiedErrorIsNotLost(t *testing.T) {
 }
 
 // A task that has ended needs no table of its tool calls any more.
-func TestReviewEndedTaskKeepsNoCalls(t *testing.T) {
+func TestEndedTaskKeepsNoCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newSlowHost()
 		m, task := blocked(t, h, BlockingConfig{})
@@ -268,7 +302,7 @@ func TestReviewEndedTaskKeepsNoCalls(t *testing.T) {
 }
 
 // Progress of a task that has ended says of nothing that it is waited for.
-func TestReviewEndedTaskWaitsForNothing(t *testing.T) {
+func TestEndedTaskWaitsForNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newSlowHost()
 		m, task := blocked(t, h, BlockingConfig{})
@@ -283,7 +317,7 @@ func TestReviewEndedTaskWaitsForNothing(t *testing.T) {
 }
 
 // An event of no session is of none.
-func TestReviewEventOfNoSession(t *testing.T) {
+func TestEventOfNoSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newSlowHost()
 		m := newManager(t, Blocking(h, BlockingConfig{}), Config{})
@@ -300,7 +334,7 @@ func TestReviewEventOfNoSession(t *testing.T) {
 
 // A Send that was cut off because its task was cancelled may have been taken: what the
 // host does with it later is not unseen.
-func TestReviewCutSend(t *testing.T) {
+func TestBlockingCutSend(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newSlowHost()
 		h.send = func(ctx context.Context, id SessionID) error {
@@ -327,7 +361,7 @@ func TestReviewCutSend(t *testing.T) {
 }
 
 // A method of the host that ends the goroutine fails nothing but itself: the poller goes on.
-func TestReviewPollerOutlivesGoexit(t *testing.T) {
+func TestBlockingPollerOutlivesGoexit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &exitingHost{slowHost: newSlowHost()}
 		m := newManager(t, Blocking(h, BlockingConfig{}), Config{})

@@ -20,7 +20,7 @@ func after(d time.Duration) { <-time.NewTimer(d).C }
 
 // The server mends a conversation that is too long: it tells of the error, shortens
 // the conversation and goes on. The turn is not over.
-func TestReviewRealOverflowIsMended(t *testing.T) {
+func TestRealOverflowIsMended(t *testing.T) {
 	s := shared(t)
 	parent := s.createSession(s.newDir(t), nil)
 	const script = "SCRIPT: error 413 x1; say after all"
@@ -37,7 +37,7 @@ func TestReviewRealOverflowIsMended(t *testing.T) {
 
 // A parent whose last turn had more than 20 steps is told as the agent and with the
 // model that it had.
-func TestReviewRealNotificationAfterALongTurn(t *testing.T) {
+func TestRealNotificationAfterALongTurn(t *testing.T) {
 	s := shared(t)
 	parent := s.createSession(s.newDir(t), nil)
 	steps := make([]string, 21)
@@ -67,7 +67,7 @@ func TestReviewRealNotificationAfterALongTurn(t *testing.T) {
 
 // A parent's agent that is not there any more: the server says 204 and stores nothing.
 // The notification is then not accepted.
-func TestReviewRealNotificationForALostAgent(t *testing.T) {
+func TestRealNotificationForALostAgent(t *testing.T) {
 	s := startServer(t)
 	config := filepath.Join(s.Dir, "opencode.json")
 	plain, err := os.ReadFile(config)
@@ -96,7 +96,7 @@ func TestReviewRealNotificationForALostAgent(t *testing.T) {
 }
 
 // Without Run, a turn that is over within the first poll and was rejected something ends.
-func TestReviewRealRejectionWithoutEvents(t *testing.T) {
+func TestRealRejectionWithoutEvents(t *testing.T) {
 	s := shared(t)
 	parent := s.createSession(s.newDir(t), nil)
 	client, err := opencode.New(opencode.Config{URL: s.URL, Permissions: []opencode.Rule{{Permission: "bash", Pattern: "*", Action: "ask"}}})
@@ -118,7 +118,7 @@ func TestReviewRealRejectionWithoutEvents(t *testing.T) {
 
 // Cancels around the first prompt of a directory, which takes the server seconds to
 // take: when Cancel says that the child rests, it rests, also a little later.
-func TestReviewRealColdCancel(t *testing.T) {
+func TestRealColdCancel(t *testing.T) {
 	s := startServer(t)
 	m, _ := manage(t, s, opencode.Config{}, subagent.Config{})
 	for i := range 12 {

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -85,9 +86,17 @@ func over(t *testing.T, s *scene, cfg Config) *Client {
 	return oc
 }
 
-// conversation answers GET …/message of a list of messages as the server does.
-func conversation(messages []string) func(*http.Request) (*http.Response, error) {
+// conversation answers GET …/message of a list of messages, and those written since, as
+// the server does.
+func (s *scene) conversation(before []string) func(*http.Request) (*http.Response, error) {
 	return func(r *http.Request) (*http.Response, error) {
+		s.mu.Lock()
+		messages := slices.Clone(before)
+		for i, p := range s.prompts {
+			parts, _ := json.Marshal(p.Parts)
+			messages = append(messages, fmt.Sprintf(`{"info":{"id":"msg_w%d","role":"user"},"parts":%s}`, i, parts))
+		}
+		s.mu.Unlock()
 		end, limit := len(messages), len(messages)
 		_, _ = fmt.Sscan(r.URL.Query().Get("limit"), &limit)
 		if b := r.URL.Query().Get("before"); b != "" {
@@ -115,33 +124,32 @@ const (
 )
 
 // A notification whose reply was lost, and which the parent answered in 20 steps.
-func TestReviewNotifyDoubled(t *testing.T) {
-	s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){
-		"GET /session/ses_p/message": conversation(append([]string{userAsPlan, toldBefore}, steps(20)...)),
-	}}
+func TestNotifyDoubled(t *testing.T) {
+	s := &scene{}
+	s.answer = map[string]func(*http.Request) (*http.Response, error){"GET /session/ses_p/message": s.conversation(append([]string{userAsPlan, toldBefore}, steps(20)...))}
 	d, err := over(t, s, Config{}).Notify(t.Context(), subagent.Notification{ID: "nt_1", Parent: "ses_p", Text: "x", Wake: true})
 	require.NoError(t, err)
 	require.Equal(t, subagent.Accepted, d)
 	require.Empty(t, s.prompts, "what is there already is written again")
 }
 
-func TestReviewNotifyAsBefore(t *testing.T) {
-	s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){
-		"GET /session/ses_p/message": conversation(append([]string{userAsPlan}, steps(20)...)),
-	}}
+func TestNotifyAsBefore(t *testing.T) {
+	s := &scene{}
+	s.answer = map[string]func(*http.Request) (*http.Response, error){"GET /session/ses_p/message": s.conversation(append([]string{userAsPlan}, steps(20)...))}
 	_, err := over(t, s, Config{}).Notify(t.Context(), subagent.Notification{ID: "nt_2", Parent: "ses_p", Text: "x", Wake: true})
 	require.NoError(t, err)
 	require.Equal(t, "plan", s.prompts[0].Agent)
 }
 
 // A page of a parent's messages that is too large to be read is read in smaller ones.
-func TestReviewNotifyLargePage(t *testing.T) {
+func TestNotifyLargePage(t *testing.T) {
 	big := `{"info":{"id":"msg_%d","role":"assistant","time":{"created":1,"completed":2}},"parts":[{"type":"tool","metadata":{"x":"` + strings.Repeat("x", 2<<20) + `"}}]}`
 	messages := []string{userAsPlan}
 	for i := range 19 {
 		messages = append(messages, fmt.Sprintf(big, i))
 	}
-	s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){"GET /session/ses_p/message": conversation(messages)}}
+	s := &scene{}
+	s.answer = map[string]func(*http.Request) (*http.Response, error){"GET /session/ses_p/message": s.conversation(messages)}
 	d, err := over(t, s, Config{}).Notify(t.Context(), subagent.Notification{ID: "nt_2", Parent: "ses_p", Text: "x"})
 	require.NoError(t, err)
 	require.Equal(t, subagent.Accepted, d)
@@ -149,7 +157,7 @@ func TestReviewNotifyLargePage(t *testing.T) {
 
 // A proxy in front of a server that is just down is not the server: its 404 says nothing
 // of a session.
-func TestReviewNotFoundOfAProxy(t *testing.T) {
+func TestNotFoundOfAProxy(t *testing.T) {
 	page := always(404, "<html><body>default backend - 404</body></html>")
 	s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){"GET /session/ses_p": page}}
 	oc := over(t, s, Config{})
@@ -157,7 +165,7 @@ func TestReviewNotFoundOfAProxy(t *testing.T) {
 	require.NotEqual(t, subagent.Gone, d, "what it is owed is dropped; %v", err)
 }
 
-func TestReviewNotFoundOfAProxyInATurn(t *testing.T) {
+func TestNotFoundOfAProxyInATurn(t *testing.T) {
 	page := always(404, "404 page not found")
 	s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){"GET /session/ses_1/message": page}}
 	oc := over(t, s, Config{})
@@ -168,13 +176,13 @@ func TestReviewNotFoundOfAProxyInATurn(t *testing.T) {
 
 // Notices for parents that live elsewhere are not dropped because nobody was set to
 // tell them.
-func TestReviewOutsideParentIsNotGone(t *testing.T) {
+func TestOutsideParentIsNotGone(t *testing.T) {
 	d, err := over(t, &scene{}, Config{Outside: true}).Notify(t.Context(), subagent.Notification{ID: "nt_1", Parent: "chat-7", Text: "x"})
 	require.NotEqual(t, subagent.Gone, d, "%v: what it is owed is dropped, and can't be drained", err)
 }
 
 // An event that names no session is of none. It stopped all tasks without a parent.
-func TestReviewEventsOfNoSession(t *testing.T) {
+func TestEventsOfNoSession(t *testing.T) {
 	h := child(t)
 	for _, properties := range []string{`{}`, `null`, `{"info":null}`, `{"sessionID":"","info":{"id":""}}`} {
 		require.Empty(t, h.hear(event{Type: "session.deleted", Properties: json.RawMessage(properties)}), properties)
@@ -182,7 +190,7 @@ func TestReviewEventsOfNoSession(t *testing.T) {
 }
 
 // A reply that is of another session, or of none, is no answer.
-func TestReviewReplyOfNoSession(t *testing.T) {
+func TestReplyOfNoSession(t *testing.T) {
 	for _, body := range []string{`{}`, `null`, `{"id":"ses_other","directory":"/x"}`} {
 		s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){"GET /session/ses_p": always(200, body)}}
 		oc := over(t, s, Config{})
@@ -194,7 +202,7 @@ func TestReviewReplyOfNoSession(t *testing.T) {
 }
 
 // What is known of a turn's steps is of no use when the turn is over.
-func TestReviewTurnIsForgotten(t *testing.T) {
+func TestTurnIsForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mark string
 		s := &scene{}
@@ -235,25 +243,26 @@ func TestReviewTurnIsForgotten(t *testing.T) {
 		oc.host.mu.Lock()
 		defer oc.host.mu.Unlock()
 		if turn := oc.host.sessions["ses_1"].turn; turn != nil {
-			require.Zero(t, len(turn.steps)+len(turn.usage), "kept until Close, for each task")
+			require.Zero(t, len(turn.steps)+len(turn.counted), "kept until Close, for each task")
 		}
 	})
 }
 
 // After a gap only the directories are asked in which a turn goes on.
-func TestReviewResumeAsksForWhatRuns(t *testing.T) {
+func TestResumeAsksForWhatRuns(t *testing.T) {
 	s := &scene{}
 	oc := over(t, s, Config{})
-	for i := range 50 { // turns that were over weeks ago, in worktrees that are gone
+	for i := range 50 { // whose turns were over weeks ago, in worktrees that are gone
 		id := subagent.SessionID(fmt.Sprint("ses_", i))
-		oc.host.sessions[id] = &session{dir: fmt.Sprint("/worktree/", i), turn: newTurn("m")}
+		oc.host.sessions[id] = &session{dir: fmt.Sprint("/worktree/", i)}
 	}
+	oc.host.sessions["ses_7"].turn = newTurn("m")
 	oc.host.resume(t.Context())
-	require.Zero(t, s.count("GET /permission")+s.count("GET /question"), "calls for directories in which nothing runs; each starts an instance there")
+	require.Equal(t, 2, s.count("GET /permission")+s.count("GET /question"), "calls for directories in which nothing runs; each starts an instance there")
 }
 
 // What was answered in a gap is not shown as waited for.
-func TestReviewAnsweredInAGap(t *testing.T) {
+func TestAnsweredInAGap(t *testing.T) {
 	s := &scene{}
 	oc := over(t, s, Config{})
 	oc.host.sessions["ses_1"] = &session{dir: "/d", turn: newTurn("m1")}
@@ -265,7 +274,7 @@ func TestReviewAnsweredInAGap(t *testing.T) {
 
 // A stream that is cut right after it was opened, again and again, is opened ever less
 // often.
-func TestReviewFlappingStream(t *testing.T) {
+func TestFlappingStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){
 			"GET /global/event": always(200, "data: {\"payload\":{\"type\":\"server.connected\",\"properties\":{}}}\n\n"),
@@ -279,7 +288,7 @@ func TestReviewFlappingStream(t *testing.T) {
 }
 
 // A proxy that has no route for a moment does not end the events for good.
-func TestReviewStreamComesBackAfter404(t *testing.T) {
+func TestStreamComesBackAfter404(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var n atomic.Int64
 		s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){
@@ -298,7 +307,7 @@ func TestReviewStreamComesBackAfter404(t *testing.T) {
 }
 
 // Slow answers about permissions do not cost the stream.
-func TestReviewResumeOutlastsTheWatchdog(t *testing.T) {
+func TestResumeOutlastsTheWatchdog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		beats := func() io.ReadCloser {
 			r, w := io.Pipe()
@@ -329,12 +338,13 @@ func TestReviewResumeOutlastsTheWatchdog(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 		defer cancel()
 		_ = oc.Run(ctx, func(subagent.SessionEvent) {})
+		time.Sleep(time.Minute) // until nothing beats any more
 		require.LessOrEqual(t, s.count("GET /global/event"), 2, "a stream that beats every 10 s is cut for its silence")
 	})
 }
 
 // Numbers of the server are numbers of JavaScript.
-func TestReviewNumbers(t *testing.T) {
+func TestNumbers(t *testing.T) {
 	for _, number := range []string{"10.5", "1e3", "1e21", "-1", "1.0"} {
 		var all []message
 		err := json.Unmarshal([]byte(`[{"info":{"role":"assistant","finish":"stop","time":{"created":1795266106879,"completed":2},"tokens":{"input":`+number+`}},"parts":[{"type":"text","text":"x"}]}]`), &all)
@@ -343,7 +353,7 @@ func TestReviewNumbers(t *testing.T) {
 }
 
 // An answer that can never be read is decided at some time.
-func TestReviewUnreadableAnswerEnds(t *testing.T) {
+func TestUnreadableAnswerEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){
 			"POST /session":              always(200, `{"id":"ses_1","directory":"/d"}`),
@@ -367,7 +377,7 @@ func TestReviewUnreadableAnswerEnds(t *testing.T) {
 
 // Providers that say "stop" beside tool calls: the server goes on, or has stopped
 // because of a rejection. The turn did not end well.
-func TestReviewStopBesideACall(t *testing.T) {
+func TestStopBesideACall(t *testing.T) {
 	var steps []message
 	require.NoError(t, json.Unmarshal([]byte(`[{"info":{"role":"assistant","finish":"stop","time":{"created":1,"completed":2}},"parts":[{"type":"text","text":"I look"},
 		{"type":"tool","callID":"c1","state":{"status":"error","error":"The user rejected permission to use this specific tool call."}}]}]`), &steps))
@@ -376,7 +386,7 @@ func TestReviewStopBesideACall(t *testing.T) {
 }
 
 // Foreign output: a user who talks to the child in the moment it is done.
-func TestReviewForeignAnswer(t *testing.T) {
+func TestForeignAnswer(t *testing.T) {
 	var steps []message
 	require.NoError(t, json.Unmarshal([]byte(`[
 		{"info":{"id":"msg_2","parentID":"msg_1","role":"assistant","finish":"stop","time":{"created":1,"completed":2}},"parts":[{"type":"text","text":"42"}]},
@@ -387,7 +397,7 @@ func TestReviewForeignAnswer(t *testing.T) {
 
 // A cursor that leads nowhere is found out before 500 calls, and what was read is not
 // all kept.
-func TestReviewEndlessPages(t *testing.T) {
+func TestEndlessPages(t *testing.T) {
 	page := `[{"info":{"id":"msg_1","role":"assistant"},"parts":[{"type":"tool","metadata":{"x":"` + strings.Repeat("x", 1<<12) + `"}}]}]`
 	var most uint64
 	s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){
@@ -406,13 +416,14 @@ func TestReviewEndlessPages(t *testing.T) {
 
 // To look for a prompt among n messages takes the time of n, not of n*n: the whole search
 // is bounded by Config.Timeout, and what does not fit is read again without end.
-func TestReviewLongTurnIsRead(t *testing.T) {
+func TestLongTurnIsRead(t *testing.T) {
 	look := func(n int) time.Duration {
 		messages := []string{`{"info":{"id":"msg_u","role":"user"},"parts":[{"type":"text","text":"x","metadata":{"subagent":{"prompt":"m1"}}}]}`}
 		for i := range n {
 			messages = append(messages, fmt.Sprintf(`{"info":{"id":"msg_%d","role":"assistant","finish":"tool-calls","time":{"created":1,"completed":2}},"parts":[{"type":"tool","metadata":{"output":%q}}]}`, i, strings.Repeat("x", 30<<10)))
 		}
-		s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){"GET /session/ses_1/message": conversation(messages)}}
+		s := &scene{}
+		s.answer = map[string]func(*http.Request) (*http.Response, error){"GET /session/ses_1/message": s.conversation(messages)}
 		began := time.Now()
 		_, err := over(t, s, Config{}).host.Output(t.Context(), "ses_1", "m1")
 		require.NoError(t, err)
@@ -424,7 +435,7 @@ func TestReviewLongTurnIsRead(t *testing.T) {
 }
 
 // Secrets in an error of New.
-func TestReviewConfigSecrets(t *testing.T) {
+func TestConfigSecrets(t *testing.T) {
 	for _, u := range []string{"opencode:hunter2@127.0.0.1:4096", "http://hunter2@h", "htp://h/?token=hunter2"} {
 		_, err := New(Config{URL: u})
 		require.Error(t, err)
@@ -433,7 +444,7 @@ func TestReviewConfigSecrets(t *testing.T) {
 }
 
 // Secrets in what a server or a line says.
-func TestReviewEchoedSecrets(t *testing.T) {
+func TestEchoedSecrets(t *testing.T) {
 	for name, c := range map[string]struct {
 		password string
 		reply    *http.Response
@@ -456,7 +467,7 @@ func TestReviewEchoedSecrets(t *testing.T) {
 }
 
 // Hostile texts in errors.
-func TestReviewHostileTexts(t *testing.T) {
+func TestHostileTexts(t *testing.T) {
 	for name, text := range map[string]string{"C1": "a\u009b31mb", "bidi": "a\u202eb", "line separator": "a\u2028b", "zero width": "a\u200bb", "no UTF-8": "a\x9bb"} {
 		s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){"GET /session/ses_1": always(500, text)}}
 		_, err := over(t, s, Config{}).ParentOf(t.Context(), "ses_1")
@@ -466,7 +477,7 @@ func TestReviewHostileTexts(t *testing.T) {
 }
 
 // A peer that is no HTTP server.
-func TestReviewLongTransportError(t *testing.T) {
+func TestLongTransportError(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
@@ -492,7 +503,7 @@ func TestReviewLongTransportError(t *testing.T) {
 }
 
 // An id is part of paths, errors and logs.
-func TestReviewHostileID(t *testing.T) {
+func TestHostileID(t *testing.T) {
 	for _, id := range []string{"ses_\x1b[31m", "ses/../../global/dispose", "ses_" + strings.Repeat("x", 1<<20)} {
 		body, _ := json.Marshal(map[string]string{"id": id, "directory": "/d"})
 		s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){"POST /session": always(200, string(body))}}
@@ -502,14 +513,14 @@ func TestReviewHostileID(t *testing.T) {
 }
 
 // A rule of the host that denies a tool holds for a launch that asks for it.
-func TestReviewToolsDoNotOverrule(t *testing.T) {
+func TestToolsDoNotOverrule(t *testing.T) {
 	rules := rulesOf([]Rule{{"bash", "*", "deny"}}, map[string]bool{"bash": true})
 	last := rules[len(rules)-1]
 	require.Equal(t, "deny", last.Action, "%v: the last rule that matches holds", rules)
 }
 
 // Definite refusals of a create need no search for what was made.
-func TestReviewRefusedCreateMadeNothing(t *testing.T) {
+func TestRefusedCreateMadeNothing(t *testing.T) {
 	s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){"POST /session": always(400, `{"_tag":"BadRequest"}`)}}
 	_, err := over(t, s, Config{}).Create(t.Context(), subagent.CreateRequest{Agent: "build", Task: "bg_1", Parent: "ses_p"})
 	require.Error(t, err)
@@ -517,7 +528,7 @@ func TestReviewRefusedCreateMadeNothing(t *testing.T) {
 }
 
 // Deep nesting, nulls and wrong types in events panic nothing.
-func TestReviewHostileEvents(t *testing.T) {
+func TestHostileEvents(t *testing.T) {
 	h := child(t)
 	for _, w := range heardOurs {
 		h.hear(event{Type: w.kind, Properties: json.RawMessage(w.properties)})
@@ -534,7 +545,7 @@ func TestReviewHostileEvents(t *testing.T) {
 
 // TestRefusals has a redirect without a Location, which net/http does not follow
 // anyway. This one it would.
-func TestReviewRedirect(t *testing.T) {
+func TestRedirect(t *testing.T) {
 	s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){
 		"GET /session/ses_1": func(*http.Request) (*http.Response, error) {
 			res := reply(307, "")
