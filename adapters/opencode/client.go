@@ -108,7 +108,7 @@ func New(cfg Config) (*Client, error) {
 		cfg.Permissions = []Rule{{Permission: "question", Pattern: "*", Action: "deny"}}
 	}
 	cfg.Blocking.Call = cmp.Or(cfg.Blocking.Call, api.timeout)
-	h := &host{api: api, cfg: cfg, sessions: map[subagent.SessionID]*session{}, warm: map[string]bool{}, sending: map[string]string{}}
+	h := &host{api: api, cfg: cfg, sessions: map[subagent.SessionID]*session{}, dirs: map[subagent.SessionID]string{}, warm: map[string]bool{}, sending: map[string]string{}}
 	c := &Client{host: h, BlockingClient: subagent.Blocking(h, cfg.Blocking)}
 	h.rest = c.Abort
 	return c, nil

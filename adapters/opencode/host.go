@@ -25,8 +25,9 @@ type host struct {
 
 	mu       sync.Mutex // guards all below, and all in a session
 	sessions map[subagent.SessionID]*session
-	warm     map[string]bool   // directories that the server has loaded
-	sending  map[string]string // by notification: the parent's last message before it was first sent
+	dirs     map[subagent.SessionID]string // of sessions that were not made here
+	warm     map[string]bool               // directories that the server has loaded
+	sending  map[string]string             // by notification: the parent's last message before it was first sent
 }
 
 // session is what is known of a child's session until it is released.
@@ -103,10 +104,7 @@ func (h *host) warmUp(ctx context.Context, dir string) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if len(h.warm) > 1000 {
-		clear(h.warm)
-	}
-	h.warm[dir] = true
+	remember(h.warm, dir, true)
 }
 
 // cold: the server may be another process than it was.
@@ -154,19 +152,33 @@ func rulesOf(rules []Rule, tools map[string]bool) []Rule {
 }
 
 // find returns what is known of a session, asking the server for one that was not
-// made here. Those are not kept: whose they are and how long they live is not known.
+// made here. Of those only the directory is kept, which never changes.
 func (h *host) find(ctx context.Context, op string, id subagent.SessionID) (*session, error) {
 	h.mu.Lock()
-	s := h.sessions[id]
+	s, dir := h.sessions[id], h.dirs[id]
 	h.mu.Unlock()
 	if s != nil {
 		return s, nil
 	}
-	w, err := h.get(ctx, op, id)
-	if err != nil {
-		return nil, err
+	if dir == "" {
+		w, err := h.get(ctx, op, id)
+		if err != nil {
+			return nil, err
+		}
+		dir = w.Directory
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		remember(h.dirs, id, dir)
 	}
-	return &session{dir: w.Directory}, nil
+	return &session{dir: dir}, nil
+}
+
+// remember keeps what can be asked for again, and not too much of it.
+func remember[K comparable, V any](all map[K]V, key K, value V) {
+	if len(all) >= 1000 {
+		clear(all)
+	}
+	all[key] = value
 }
 
 func (h *host) get(ctx context.Context, op string, id subagent.SessionID) (w wireSession, err error) {

@@ -129,7 +129,7 @@ func (h *host) page(ctx context.Context, op string, id subagent.SessionID, limit
 	page = make([]message, len(raw))
 	for i, r := range raw {
 		size += len(r)
-		if json.Unmarshal(r, &page[i]) != nil {
+		if json.Unmarshal(r, &page[i]) != nil || page[i].Info.ID == "" {
 			page[i] = message{unread: true}
 		}
 	}

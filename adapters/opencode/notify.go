@@ -64,13 +64,13 @@ func (h *host) before(ctx context.Context, n subagent.Notification) ([]message, 
 		reached = reached || slices.ContainsFunc(page, func(m message) bool { return m.Info.ID == since })
 		return known && reached
 	})
+	if err == nil && slices.ContainsFunc(all, func(m message) bool { return m.unread }) {
+		err = errUnread // the notification may be what can't be read
+	}
 	if err == nil && !again {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		if len(h.sending) > 1000 {
-			clear(h.sending) // of parents that are parked
-		}
-		h.sending[n.ID] = last(all)
+		remember(h.sending, n.ID, last(all))
 	}
 	return all, err
 }

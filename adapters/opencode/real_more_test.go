@@ -18,6 +18,7 @@ import (
 // A child that asks for a permission waits, and is seen to. Once it is granted the
 // child goes on; a rejection ends its turn.
 func TestRealPermission(t *testing.T) {
+	t.Parallel()
 	s := shared(t)
 	parent := s.createSession(s.newDir(t), nil)
 	m, _ := manage(t, s, opencode.Config{Permissions: []opencode.Rule{{Permission: "bash", Pattern: "*", Action: "ask"}}}, subagent.Config{})
@@ -44,6 +45,7 @@ func TestRealPermission(t *testing.T) {
 // for them would put out of force; what they allow comes before those, and what they deny
 // after.
 func TestRealToolsOfALaunch(t *testing.T) {
+	t.Parallel()
 	s := shared(t)
 	parent := s.createSession(s.newDir(t), nil)
 	m, _ := manage(t, s, opencode.Config{Permissions: []opencode.Rule{{Permission: "edit", Pattern: "*", Action: "ask"}}}, subagent.Config{})
@@ -62,6 +64,7 @@ func TestRealToolsOfALaunch(t *testing.T) {
 
 // Cancels that come before, while and after a prompt is taken: no turn is left.
 func TestRealCancelRaces(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	parent := s.createSession(s.Dir, nil)
 	m, _ := manage(t, s, opencode.Config{}, subagent.Config{Keys: subagent.KeyLimits{Default: 4}})
@@ -81,6 +84,7 @@ func TestRealCancelRaces(t *testing.T) {
 // The first prompt in a directory is cancelled while the server loads it. By itself the
 // server would then interrupt every later one there.
 func TestRealCancelOfTheFirst(t *testing.T) {
+	t.Parallel()
 	s := shared(t)
 	m, _ := manage(t, s, opencode.Config{}, subagent.Config{})
 	for _, after := range []time.Duration{100, 200, 300, 400} {
@@ -98,6 +102,7 @@ func TestRealCancelOfTheFirst(t *testing.T) {
 
 // Children work in their parent's directory, or in one of their own; both are watched.
 func TestRealDirectories(t *testing.T) {
+	t.Parallel()
 	s := shared(t)
 	parent := s.createSession(s.newDir(t), nil)
 	other := s.newDir(t)
@@ -132,6 +137,7 @@ func notified(messages []rawMessage) (texts []string, turns int) {
 // A parent that rests is told once of both its children, and takes one turn, as the
 // agent and with the model that it had.
 func TestRealNotification(t *testing.T) {
+	t.Parallel()
 	s := shared(t)
 	parent := s.createSession(s.newDir(t), nil)
 	s.call(http.MethodPost, "/session/"+parent.ID+"/prompt_async", parent.Directory, object{
@@ -162,6 +168,7 @@ func TestRealNotification(t *testing.T) {
 
 // Without Wake a notification waits in the transcript for the next turn.
 func TestRealSilentNotification(t *testing.T) {
+	t.Parallel()
 	s := shared(t)
 	parent := s.createSession(s.newDir(t), nil)
 	m, _ := manage(t, s, opencode.Config{}, subagent.Config{})
@@ -177,6 +184,7 @@ func TestRealSilentNotification(t *testing.T) {
 
 // A parent that is busy is told when it rests, and not in the middle of its turn.
 func TestRealBusyParent(t *testing.T) {
+	t.Parallel()
 	s := shared(t)
 	parent := s.createSession(s.newDir(t), nil)
 	m, _ := manage(t, s, opencode.Config{}, subagent.Config{})
@@ -193,6 +201,7 @@ func TestRealBusyParent(t *testing.T) {
 
 // A parent that is deleted is told nothing, its children stop, and all is accounted for.
 func TestRealDeletedParent(t *testing.T) {
+	t.Parallel()
 	s := shared(t)
 	parent := s.createSession(s.newDir(t), nil)
 	m, _ := manage(t, s, opencode.Config{}, subagent.Config{})
@@ -210,6 +219,7 @@ func TestRealDeletedParent(t *testing.T) {
 // A child delegates itself: its own child works below it, and it is told in its own
 // session once its turn is over.
 func TestRealGrandchild(t *testing.T) {
+	t.Parallel()
 	s := shared(t)
 	parent := s.createSession(s.newDir(t), nil)
 	m, client := manage(t, s, opencode.Config{}, subagent.Config{Keys: subagent.KeyLimits{Default: 1}, Agents: map[string]subagent.Agent{"build": {}, "general": {}}})
@@ -228,6 +238,7 @@ func TestRealGrandchild(t *testing.T) {
 // A parent that is no session of the server may delegate if it is said that there are
 // such.
 func TestRealOutsideParent(t *testing.T) {
+	t.Parallel()
 	s := shared(t)
 	m, _ := manage(t, s, opencode.Config{Outside: true}, subagent.Config{})
 	ended := wait(t, m, launch(t, m, rawSession{ID: "chat-7"}, "SCRIPT: say hello"))
@@ -239,6 +250,7 @@ func TestRealOutsideParent(t *testing.T) {
 
 // The example does as it says.
 func TestRealFanout(t *testing.T) {
+	t.Parallel()
 	s := shared(t)
 	cmd := exec.Command("go", "run", "./examples/fanout", "-url", s.URL, "-dir", s.newDir(t),
 		`SCRIPT: tool bash {"command":"pwd","description":"where"} || say first`, "SCRIPT: say second", "SCRIPT: slow 5 50ms", "SCRIPT: error 400")

@@ -1,6 +1,7 @@
 package opencode_test
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"strings"
@@ -24,6 +25,7 @@ const soon = time.Minute
 func manage(t testing.TB, s *server, oc opencode.Config, cfg subagent.Config) (*subagent.BackgroundManager, *opencode.Client) {
 	t.Helper()
 	oc.URL, oc.Password = s.URL, s.Password
+	oc.Blocking.Poll = cmp.Or(oc.Blocking.Poll, 500*time.Millisecond) // what takes some polls is seen sooner
 	client, err := opencode.New(oc)
 	require.NoError(t, err)
 	m, err := subagent.New(client, cfg)
@@ -97,7 +99,7 @@ func TestConformsReal(t *testing.T) {
 	dir := s.newDir(t)
 	parent := s.createSession(dir, nil)
 	subagenttest.TestClient(t, func(t *testing.T) subagenttest.Subject {
-		client, err := opencode.New(opencode.Config{URL: s.URL})
+		client, err := opencode.New(opencode.Config{URL: s.URL, Blocking: subagent.BlockingConfig{Poll: 500 * time.Millisecond}})
 		require.NoError(t, err)
 		go client.Run(t.Context(), client.HandleEvent)
 		return subagenttest.Subject{
@@ -114,6 +116,7 @@ func TestConformsReal(t *testing.T) {
 
 // Five children under a limit of two: never more at work, and all answers are their own.
 func TestRealParallel(t *testing.T) {
+	t.Parallel()
 	s := shared(t)
 	parent := s.createSession(s.newDir(t), nil)
 	m, _ := manage(t, s, opencode.Config{}, subagent.Config{Keys: subagent.KeyLimits{Default: 2}})
@@ -136,6 +139,7 @@ func TestRealParallel(t *testing.T) {
 
 // A child uses tools in two steps: what it did and said is on the record.
 func TestRealTools(t *testing.T) {
+	t.Parallel()
 	s := shared(t)
 	parent := s.createSession(s.newDir(t), nil)
 	m, client := manage(t, s, opencode.Config{}, subagent.Config{})
@@ -163,6 +167,7 @@ func TestRealTools(t *testing.T) {
 
 // A model that refuses for good ends the task, and says why.
 func TestRealModelErrors(t *testing.T) {
+	t.Parallel()
 	s := shared(t)
 	parent := s.createSession(s.newDir(t), nil)
 	m, _ := manage(t, s, opencode.Config{}, subagent.Config{})
@@ -182,6 +187,7 @@ func TestRealModelErrors(t *testing.T) {
 // A model that refuses for a while, or drops the line, is asked again by the server:
 // the task shows it and goes on.
 func TestRealRetries(t *testing.T) {
+	t.Parallel()
 	s := shared(t)
 	parent := s.createSession(s.newDir(t), nil)
 	m, _ := manage(t, s, opencode.Config{}, subagent.Config{})
@@ -207,6 +213,7 @@ func TestRealRetries(t *testing.T) {
 // A child that is cancelled rests when Cancel returns: in the server, in the tool that
 // it was in, and at its model. What it had said is kept.
 func TestRealCancel(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	parent := s.createSession(s.Dir, nil)
 	m, _ := manage(t, s, opencode.Config{}, subagent.Config{})
@@ -239,6 +246,7 @@ func TestRealCancel(t *testing.T) {
 // A session that is deleted under its task: the task ends, and so does the turn, which
 // the server by itself would go on with.
 func TestRealDelete(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	parent := s.createSession(s.Dir, nil)
 	m, _ := manage(t, s, opencode.Config{}, subagent.Config{})
@@ -258,6 +266,7 @@ func TestRealDelete(t *testing.T) {
 // A server that is killed in the middle of a turn and comes back: the turn is lost and
 // is said to be; the next one works.
 func TestRealRestart(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, password("secret"))
 	parent := s.createSession(s.Dir, nil)
 	m, _ := manage(t, s, opencode.Config{}, subagent.Config{})

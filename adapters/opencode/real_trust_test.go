@@ -21,6 +21,7 @@ func after(d time.Duration) { <-time.NewTimer(d).C }
 // The server mends a conversation that is too long: it tells of the error, shortens
 // the conversation and goes on. The turn is not over.
 func TestRealOverflowIsMended(t *testing.T) {
+	t.Parallel()
 	s := shared(t)
 	parent := s.createSession(s.newDir(t), nil)
 	const script = "SCRIPT: error 413 x1; say after all"
@@ -38,6 +39,7 @@ func TestRealOverflowIsMended(t *testing.T) {
 // A parent whose last turn had more than 20 steps is told as the agent and with the
 // model that it had.
 func TestRealNotificationAfterALongTurn(t *testing.T) {
+	t.Parallel()
 	s := shared(t)
 	parent := s.createSession(s.newDir(t), nil)
 	steps := make([]string, 21)
@@ -68,6 +70,7 @@ func TestRealNotificationAfterALongTurn(t *testing.T) {
 // A parent's agent that is not there any more: the server says 204 and stores nothing.
 // The notification is then not accepted.
 func TestRealNotificationForALostAgent(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	config := filepath.Join(s.Dir, "opencode.json")
 	plain, err := os.ReadFile(config)
@@ -97,6 +100,7 @@ func TestRealNotificationForALostAgent(t *testing.T) {
 
 // Without Run, a turn that is over within the first poll and was rejected something ends.
 func TestRealRejectionWithoutEvents(t *testing.T) {
+	t.Parallel()
 	s := shared(t)
 	parent := s.createSession(s.newDir(t), nil)
 	client, err := opencode.New(opencode.Config{URL: s.URL, Permissions: []opencode.Rule{{Permission: "bash", Pattern: "*", Action: "ask"}}})
@@ -114,27 +118,4 @@ func TestRealRejectionWithoutEvents(t *testing.T) {
 	s.call(http.MethodPost, "/permission/"+asked[0].ID+"/reply", parent.Directory, object{"reply": "reject"}, nil)
 	ended := wait(t, warm, task)
 	require.True(t, ended.Status.Terminal())
-}
-
-// Cancels around the first prompt of a directory, which takes the server seconds to
-// take: when Cancel says that the child rests, it rests, also a little later.
-func TestRealColdCancel(t *testing.T) {
-	s := startServer(t)
-	m, _ := manage(t, s, opencode.Config{}, subagent.Config{})
-	for i := range 12 {
-		dir := s.newDir(t)
-		parent := s.createSession(s.Dir, nil)
-		task := launch(t, m, parent, fmt.Sprintf("SCRIPT: say cold %d; hang", i), func(in *subagent.LaunchInput) { in.Dir = dir })
-		until(t, s, m, task.ID, "it is prompted", func(task subagent.Task) bool { return task.Status == subagent.Running })
-		after(time.Duration(i*i) * 5 * time.Millisecond)
-		began := time.Now()
-		ended, err := m.Cancel(t.Context(), task.ID, subagent.CancelOptions{})
-		took := time.Since(began)
-		require.NoError(t, err)
-		require.Nil(t, ended.Attempts[0].Unstopped)
-		after(4 * time.Second)
-		busy := s.status(dir)
-		t.Logf("%d: cancelled after %dms in %v: now %v, %d messages", i, i*i*5, took.Round(time.Millisecond), busy, len(s.messages(rawSession{ID: string(ended.Session), Directory: dir})))
-		require.Empty(t, busy, "cancel %d said that the child rests, and it runs", i)
-	}
 }

@@ -89,10 +89,12 @@ func TestServerHasWhatTheAdapterCalls(t *testing.T) {
 		{"get", "/session/{sessionID}/message"},
 		{"post", "/session/{sessionID}/abort"},
 		{"get", "/session/status"},
+		{"get", "/session/{sessionID}/children"},
 		{"get", "/session/{sessionID}/todo"},
+		{"get", "/config/providers"},
 		{"get", "/permission"},
+		{"get", "/question"},
 		{"get", "/global/event"},
-		{"get", "/global/health"},
 	} {
 		require.Contains(t, doc.Paths[used[1]], used[0], "%s %s", used[0], used[1])
 	}
