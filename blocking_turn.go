@@ -40,7 +40,7 @@ func (b *BlockingClient) await(ctx context.Context, t *hostTurn, mark any, sendE
 		if over {
 			return r, err
 		}
-		if b.state(t).resting {
+		if s := b.state(t); s.resting || s.deleted || s.failed != nil { // there is something to find out
 			looks++
 			lookAt = time.Now().Add(b.cfg.Settle << min(looks-1, 4))
 		} else {
