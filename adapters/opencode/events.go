@@ -110,6 +110,9 @@ func (h *host) hear(e event) (events []subagent.SessionEvent) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if e.Type == "session.deleted" {
+		delete(h.dirs, id)
+	}
 	var t *turn
 	if s := h.sessions[id]; s != nil {
 		t = s.turn

@@ -97,11 +97,14 @@ func (h *host) warmUp(ctx context.Context, dir string) {
 	if warm {
 		return
 	}
-	var all json.RawMessage
-	if _, err := h.api.do(ctx, call{op: "load", method: "GET", path: "/config/providers"}.in(dir), &all); err != nil {
+	ctx, cancel := context.WithTimeout(ctx, h.api.timeout)
+	defer cancel()
+	res, err := h.api.send(ctx, call{op: "load", method: "GET", path: "/config/providers"}.in(dir))
+	if err != nil {
 		h.api.log.Warn("opencode: a directory was not loaded", "error", err)
 		return // the first prompt will
 	}
+	res.Body.Close() // what it says does not matter, and may be long
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	remember(h.warm, dir, true)
