@@ -17,7 +17,7 @@ import (
 type fault func(w http.ResponseWriter, r *http.Request, next http.Handler)
 
 // huge is a size that nobody may hold in memory.
-const huge = 1 << 30
+var huge = 1 << 30
 
 // cut breaks the connection off.
 func cut() { panic(http.ErrAbortHandler) }

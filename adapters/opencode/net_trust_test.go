@@ -30,7 +30,7 @@ func TestNetRedirectsAreRefused(t *testing.T) {
 				f.faults(once(op, 1, redirect(code)))
 				f.streamFaults(always(cutAfter(20))) // and what is asked after a gap is asked
 				w := newNetWorld(t, f, withPassword)
-				id := w.launch("work 10s; say hello")
+				id := w.launch("work 1m; say hello") // longer than the longest pause between streams
 				w.settle()
 				time.Sleep(time.Minute)
 				_ = w.m.Close()
