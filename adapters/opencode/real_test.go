@@ -94,7 +94,7 @@ func rests(t testing.TB, s *server, task subagent.Task, dir string) {
 	require.Nil(t, task.Attempts[0].Unstopped)
 }
 
-func TestConformsReal(t *testing.T) {
+func TestRealConforms(t *testing.T) {
 	s := shared(t)
 	dir := s.newDir(t)
 	parent := s.createSession(dir, nil)
