@@ -120,10 +120,10 @@ func (b *BlockingClient) judge(ctx context.Context, t *hostTurn, mark any, looks
 		return fail(ClassAborted, errEnded)
 	case whole:
 		return r, true, nil
+	case out.Unfinished && out.Err != nil && looks >= b.cfg.Misses: // the host knows why
+		return r, true, out.Err
 	case out.OpenTodos > 0, s.signs == 0 && !out.Evidence, looks < b.cfg.Misses, b.cfg.Poll != Off && s.rests < b.cfg.Misses:
 		return r, false, nil
-	case out.Unfinished && out.Err != nil:
-		return r, true, out.Err
 	case out.Unfinished:
 		return fail(ClassUnavailable, b.troubled(t, errUnfinished))
 	}

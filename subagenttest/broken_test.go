@@ -114,9 +114,11 @@ type (
 )
 
 // answer has the quick prompt end like this.
-func (b *broken) answer(r resultOf, err error) {
+func (b *broken) answer(r resultOf, err error) { b.answerTo("quick", r, err) }
+
+func (b *broken) answerTo(prompt string, r resultOf, err error) {
 	b.prompt = func(ctx ctxOf, id idOf, p promptOf) (resultOf, error) {
-		if p.Text == "quick" {
+		if p.Text == prompt {
 			return r, err
 		}
 		return b.Client.Prompt(ctx, id, p)
@@ -282,17 +284,19 @@ var breakages = []struct {
 	{by: "unknown session", says: "no error", spoil: func(b *broken) { b.answer(resultOf{Text: "x"}, nil) }},
 	{by: "unknown session", says: "not a *SessionError", spoil: func(b *broken) { b.answer(resultOf{}, errBoom) }},
 	{by: "unknown session", says: `"send"`, spoil: func(b *broken) { b.answer(resultOf{}, &subagent.SessionError{Op: "send"}) }},
-	{by: "failed turn", says: "no error", spoil: func(b *broken) {
-		b.prompt = func(ctxOf, idOf, promptOf) (resultOf, error) { return resultOf{Text: "fine"}, nil }
-	}},
-	{by: "failed turn", says: "not a *SessionError", spoil: func(b *broken) {
-		b.prompt = func(ctxOf, idOf, promptOf) (resultOf, error) { return resultOf{}, errBoom }
-	}},
-	{by: "blank turn", says: "(no output)", spoil: func(b *broken) {
-		b.prompt = func(ctxOf, idOf, promptOf) (resultOf, error) { return resultOf{Text: "(no output)"}, nil }
-	}},
-	{by: "blank turn", says: "not a *SessionError", spoil: func(b *broken) {
-		b.prompt = func(ctxOf, idOf, promptOf) (resultOf, error) { return resultOf{}, errBoom }
+	{by: "failed turn", says: "no error", spoil: func(b *broken) { b.answerTo("fail", resultOf{Text: "fine"}, nil) }},
+	{by: "failed turn", says: "not a *SessionError", spoil: func(b *broken) { b.answerTo("fail", resultOf{}, errBoom) }},
+	{by: "blank turn", says: "(no output)", spoil: func(b *broken) { b.answerTo("blank", resultOf{Text: "(no output)"}, nil) }},
+	{by: "blank turn", says: "not a *SessionError", spoil: func(b *broken) { b.answerTo("blank", resultOf{}, errBoom) }},
+	{by: "blank turn", says: "for a turn without text", spoil: func(b *broken) {
+		var last resultOf
+		b.prompt = func(ctx ctxOf, id idOf, p promptOf) (resultOf, error) { // whatever the session said last
+			r, err := b.Client.Prompt(ctx, id, p)
+			if r.Text != "" {
+				last = r
+			}
+			return last, err
+		}
 	}},
 	{by: "release", says: "without an error", spoil: func(b *broken) { b.release = func(ctxOf, idOf) error { return nil } }},
 	{by: "release", says: "who?", spoil: func(b *broken) {

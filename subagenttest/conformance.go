@@ -61,10 +61,10 @@ type Subject struct {
 //     works, never an empty id without an error
 //   - unknown session: Prompt of an unknown session is a *SessionError whose Op is
 //     "prompt"
-//   - failed turn: a turn that fails is a *SessionError whose Op is "prompt", and
-//     nothing of it goes on (with Subject.Fail)
-//   - blank turn: a turn that says nothing is reported without text, or as a
-//     *SessionError (with Subject.Blank)
+//   - failed turn: a turn that fails, after one that went well, is a *SessionError
+//     whose Op is "prompt", and nothing of it goes on (with Subject.Fail)
+//   - blank turn: a turn that says nothing, after one that did, is reported without
+//     text, or as a *SessionError (with Subject.Blank)
 //   - release: Release gives a session up for good, and its Prompt is then an
 //     error; of an unknown or released session Release is nil (of a Releaser)
 //   - steer at rest: Steer of a session that is in no turn, or unknown, is an

@@ -26,8 +26,8 @@ var clientCases = []clientCase{
 	{"prompt with an ended context", "Prompt returns with an error soon if its context has ended before, and Abort then brings the turn to rest", checkEndedPrompt},
 	{"create with an ended context", "Create returns an error or a session that works, never an empty id without an error", checkEndedCreate},
 	{"unknown session", `Prompt of an unknown session is a *SessionError whose Op is "prompt"`, checkUnknown},
-	{"failed turn", `a turn that fails is a *SessionError whose Op is "prompt", and nothing of it goes on`, checkFail},
-	{"blank turn", "a turn that says nothing is reported without text, or as a *SessionError", checkBlank},
+	{"failed turn", `a turn that fails, after one that went well, is a *SessionError whose Op is "prompt", and nothing of it goes on`, checkFail},
+	{"blank turn", "a turn that says nothing, after one that did, is reported without text, or as a *SessionError", checkBlank},
 	{"release", "Release gives a session up for good, and its Prompt is then an error; of an unknown or released session Release is nil", checkRelease},
 	{"steer at rest", "Steer of a session that is in no turn, or unknown, is an error", checkSteer},
 	{"transcript", "Transcript returns prompt and answer in their order, of these only those after Since and the newest up to Limit, and an error for a session that does not exist", checkTranscript},
@@ -233,6 +233,9 @@ func checkFail(ctx context.Context, s Subject) error {
 	if err != nil {
 		return err
 	}
+	if err := s.answers(ctx, id); err != nil { // which is not to be taken for the next one
+		return err
+	}
 	_, err = s.turn(ctx, id, s.Fail)
 	return errors.Join(typed(err), s.abort(ctx, id))
 }
@@ -243,6 +246,9 @@ func checkBlank(ctx context.Context, s Subject) error {
 	}
 	id, err := s.create(ctx)
 	if err != nil {
+		return err
+	}
+	if err := s.answers(ctx, id); err != nil { // which is not to be taken for the next one
 		return err
 	}
 	r, err := s.turn(ctx, id, s.Blank)

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net/http"
 	"regexp"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/seed-48fd9ae4/subagent"
@@ -31,9 +33,9 @@ type Config struct {
 
 	// Permissions are the rules of every child. The last rule that matches holds: before
 	// them are the tools that its launch allows, after them those that it denies, so that
-	// a launch can't allow what is denied here. Defaults to one rule that denies
-	// questions, which nobody may be there to answer; Permissions that are empty but not
-	// nil give no rule.
+	// a launch can't allow what is denied here. The first of all is one that denies
+	// questions, which nobody may be there to answer: {"question", "*", "allow"} lifts
+	// it. Defaults to none besides.
 	Permissions []Rule
 	// Keep has Release leave sessions on the server, stopped, instead of deleting them.
 	// Defaults to false.
@@ -69,14 +71,18 @@ func (r Rule) check(i int) error {
 		{"Action", r.Action, r.Action == "allow" || r.Action == "deny" || r.Action == "ask", "must be allow, deny or ask"},
 	} {
 		if !f.ok {
-			return &subagent.InputError{Field: fmt.Sprintf("opencode.Config.Permissions[%d].%s", i, f.name), Value: f.value, Rule: f.rule}
+			return &subagent.InputError{Field: fmt.Sprintf("opencode.Config.Permissions[%d].%s", i, f.name), Value: strconv.Quote(f.value), Rule: f.rule}
 		}
 	}
 	return nil
 }
 
-// Client is a [subagent.SessionClient] over one server, and whatever else it can be:
-// see the assertions below.
+// Client is a [subagent.SessionClient] over one server. It is also a Notifier, a
+// LineageResolver, a Releaser, an EventSink, a Steerer and a TranscriptReader of package
+// subagent; the manager uses the first four, and the last two are for calls of your own:
+//
+//	said, err := client.Transcript(ctx, task.Session, subagent.TranscriptQuery{})
+//	err = client.Steer(ctx, task.Session, "look at the tests too")
 type Client struct {
 	*subagent.BlockingClient
 	host *host
@@ -104,9 +110,7 @@ func New(cfg Config) (*Client, error) {
 			return nil, err
 		}
 	}
-	if cfg.Permissions == nil {
-		cfg.Permissions = []Rule{{Permission: "question", Pattern: "*", Action: "deny"}}
-	}
+	cfg.Permissions = slices.Concat([]Rule{{Permission: "question", Pattern: "*", Action: "deny"}}, cfg.Permissions)
 	cfg.Blocking.Call = cmp.Or(cfg.Blocking.Call, api.timeout)
 	h := &host{api: api, cfg: cfg, sessions: map[subagent.SessionID]*session{}, dirs: map[subagent.SessionID]string{}, warm: map[string]bool{}, sending: map[string]string{}}
 	c := &Client{host: h, BlockingClient: subagent.Blocking(h, cfg.Blocking)}

@@ -1,6 +1,7 @@
 package opencode
 
 import (
+	"cmp"
 	"errors"
 	"strings"
 
@@ -55,11 +56,10 @@ type wireError struct {
 	} `json:"data"`
 }
 
+// text is what people read, without the server's stack.
 func (e *wireError) text() string {
-	if e.Data.Message != "" {
-		return e.Data.Message
-	}
-	return e.Name
+	text, _, _ := strings.Cut(e.Data.Message, "\n    at ")
+	return cmp.Or(text, e.Name)
 }
 
 func (e *wireError) class() subagent.Class {

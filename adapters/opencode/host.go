@@ -385,6 +385,9 @@ func (h *host) ParentOf(ctx context.Context, id subagent.SessionID) (subagent.Se
 	if h.cfg.Outside && !isSession(id) {
 		return "", nil
 	}
+	if !isSession(id) {
+		return "", h.api.wrong(of("lineage", "GET", id, ""), subagent.ClassInvalid, fmt.Errorf("%q is no session id of an opencode server, see Config.Outside: %w", id, subagent.ErrSessionGone))
+	}
 	w, err := h.get(ctx, "lineage", id)
 	return w.ParentID, err
 }

@@ -198,8 +198,8 @@ func (h *host) answer(id subagent.SessionID, after []message) (out subagent.Outp
 		m := &after[i]
 		switch {
 		case m.unread:
-			// Unless it stays so, it may be a proxy's.
-			return subagent.Output{Unfinished: true, Err: &subagent.SessionError{Op: "prompt", Session: id, Err: errUnread}}
+			h.api.log.Warn("opencode: an answer was not read", "session", id, "error", errUnread)
+			return subagent.Output{Unfinished: true} // unless it stays so, it may be a proxy's
 		case m.Info.Role == "user" && !out.Unfinished && out.Evidence && !m.marked(func(k mark) bool { return k.Steer }):
 			return out
 		case m.Info.Role == "assistant" && m.Info.Summary != true:

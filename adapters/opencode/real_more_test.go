@@ -57,6 +57,7 @@ func TestRealToolsOfALaunch(t *testing.T) {
 	s.call(http.MethodGet, "/session/"+string(ended.Session), parent.Directory, nil, &made)
 	require.Equal(t, []opencode.Rule{
 		{Permission: "webfetch", Pattern: "*", Action: "allow"},
+		{Permission: "question", Pattern: "*", Action: "deny"},
 		{Permission: "edit", Pattern: "*", Action: "ask"},
 		{Permission: "bash", Pattern: "*", Action: "deny"},
 	}, made.Permission)
