@@ -6,6 +6,10 @@
 // sessions of the runtime, and the parent is told in batches of those that have
 // ended; the last one is marked as final.
 //
+// [Func] makes a client of an agent loop in this process, [Blocking] of a host that
+// takes a prompt and goes on by itself; module adapters/opencode is one of an opencode
+// server.
+//
 // # The life of one task
 //
 //	Launch     the input is checked and captured; the task is pending in the
