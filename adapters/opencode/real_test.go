@@ -191,12 +191,17 @@ func TestRealRetries(t *testing.T) {
 	s := shared(t)
 	parent := s.createSession(s.newDir(t), nil)
 	m, _ := manage(t, s, opencode.Config{}, subagent.Config{})
-	once := launch(t, m, parent, "SCRIPT: error 429 x1 ra 1; say after all")
+	once := launch(t, m, parent, "SCRIPT: error 429 x1 ra 3; say after all")
 	down := launch(t, m, parent, "SCRIPT: error 500")
 	cut := launch(t, m, parent, "SCRIPT: say half; drop")
-	for id, why := range map[subagent.TaskID]string{once.ID: "scripted 429", down.ID: "scripted 500", cut.ID: ""} {
-		shown := until(t, s, m, id, "a retry shows", func(task subagent.Task) bool { return task.Progress.Retrying != "" })
-		require.Contains(t, shown.Progress.Retrying, why)
+	for _, retry := range []struct {
+		id  subagent.TaskID
+		why string
+	}{ // the one that will be over first
+		{once.ID, "scripted 429"}, {down.ID, "scripted 500"}, {cut.ID, ""},
+	} {
+		shown := until(t, s, m, retry.id, "a retry shows", func(task subagent.Task) bool { return task.Progress.Retrying != "" })
+		require.Contains(t, shown.Progress.Retrying, retry.why)
 		require.Equal(t, subagent.Running, shown.Status)
 	}
 	ended := wait(t, m, once)
