@@ -86,8 +86,8 @@ type BlockingConfig struct {
 	// 60 s.
 	Started time.Duration
 	// Misses is how many polls in a row may not know a session before it is asked
-	// for, and how many may find it resting with an answer that is not whole. Defaults
-	// to 3.
+	// for, and how many may find it resting with an answer that is not whole before the
+	// next one decides. Defaults to 3.
 	Misses int
 	// Parallel bounds the calls that look after single sessions. Defaults to 8.
 	Parallel int

@@ -50,11 +50,11 @@ func (b *BlockingClient) poll(resync chan struct{}) {
 		case <-resync:
 			pause.Stop()
 		}
-		turns := b.out()
+		turns, again := b.out()
 		if turns != nil {
 			b.look(turns)
 		}
-		if over = turns == nil || b.cfg.Poll == Off; over {
+		if over = !again; over {
 			return
 		}
 	}
@@ -81,18 +81,35 @@ func (b *BlockingClient) statuses(ctx context.Context, of []SessionID) (all map[
 		all, err = b.host.Statuses(ctx, of)
 		return err
 	})
+	if err == nil {
+		b.seenBusy(all)
+	}
 	return all, err
 }
 
-// out are the turns that are out; with none, or without polls, this look is the last.
-func (b *BlockingClient) out() (turns []*hostTurn) {
+// seenBusy begins new counts for turns that go on, whoever has asked.
+func (b *BlockingClient) seenBusy(all map[SessionID]HostStatus) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for id, t := range b.turns {
+		if s := all[id]; s == HostBusy || s == HostRetrying {
+			t.misses, t.rests = 0, 0
+		}
+	}
+}
+
+// out are the turns that the host has been given: where a session is before that says
+// nothing of its turn. With none out at all, or without polls, this look is the last.
+func (b *BlockingClient) out() (turns []*hostTurn, again bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, t := range b.turns {
-		turns = append(turns, t)
+		if t.sent {
+			turns = append(turns, t)
+		}
 	}
-	b.polling = turns != nil && b.cfg.Poll != Off
-	return turns
+	b.polling = len(b.turns) > 0 && b.cfg.Poll != Off
+	return turns, b.polling
 }
 
 func (b *BlockingClient) polled(turns []*hostTurn, all map[SessionID]HostStatus) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -194,9 +195,11 @@ func TestBlockingStorm(t *testing.T) {
 	seeds := flag.Lookup("storm.seeds").Value.(flag.Getter).Get().(int) // TestStorm's, in the other package
 	ends := map[Status]int{}
 	for seed := uint64(1); seed <= uint64(seeds); seed++ {
-		synctest.Test(t, func(t *testing.T) { blockingStorm(t, seed, ends) })
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { blockingStorm(t, seed, ends) })
+		})
 		if t.Failed() {
-			t.Fatalf("seed %d", seed)
+			return
 		}
 	}
 	for s := Completed; s < numStatuses; s++ {

@@ -387,3 +387,39 @@ func (h *exitingHost) Statuses(ctx context.Context, of []SessionID) (map[Session
 	}
 	return h.slowHost.Statuses(ctx, of)
 }
+
+// Where a session was before its prompt was taken says nothing of its turn: two polls
+// that missed it after that are not three.
+func TestBlockingPollsBeforeThePrompt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newSlowHost()
+		h.send = func(_ context.Context, id SessionID) error {
+			time.Sleep(8 * time.Second) // two polls
+			h.says(id, Output{Text: "so far", Evidence: true, Unfinished: true})
+			return nil
+		}
+		m, task := blocked(t, h, BlockingConfig{})
+		time.Sleep(14 * time.Second) // two more, which find no turn
+		h.is(task.Session, HostBusy)
+		pass(time.Minute)
+		require.Equal(t, Running, get(t, m, task.ID).Status)
+	})
+}
+
+// Two polls that missed a turn which went on, and a third that saw it end: its last
+// message may be whole only a moment later.
+func TestBlockingLastMessageIsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newSlowHost()
+		m, task := blocked(t, h, BlockingConfig{})
+		m.HandleEvent(event(task.Session, EventText))
+		h.says(task.Session, Output{Text: "so far", Evidence: true, Unfinished: true})
+		h.forgets(task.Session)
+		pass(9*time.Second + 100*time.Millisecond)
+		require.Equal(t, Running, get(t, m, task.ID).Status)
+		h.says(task.Session, wholeOutput)
+		ended, err := waitADay(t, m, task.ID)
+		require.NoError(t, err)
+		require.Equal(t, Completed, ended.Status, "%v", ended.Reason)
+	})
+}

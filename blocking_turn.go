@@ -69,8 +69,14 @@ func (b *BlockingClient) begun(ctx context.Context, t *hostTurn, mark any) (begu
 		return true, true
 	}
 	all, err := b.statuses(ctx, []SessionID{t.session}) // polls may be off, or none came through
-	if s := all[t.session]; err != nil || s == HostBusy || s == HostRetrying {
-		return err == nil, err == nil
+	if s := all[t.session]; err == nil && (s == HostBusy || s == HostRetrying) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		t.alive()
+		return true, true
+	}
+	if err != nil {
+		return false, false
 	}
 	out, err := b.output(ctx, t, mark)
 	return out.Evidence, err == nil
@@ -122,7 +128,7 @@ func (b *BlockingClient) judge(ctx context.Context, t *hostTurn, mark any, looks
 		return r, true, nil
 	case out.Unfinished && out.Err != nil && looks >= b.cfg.Misses: // the host knows why
 		return r, true, out.Err
-	case out.OpenTodos > 0, s.signs == 0 && !out.Evidence, looks < b.cfg.Misses, b.cfg.Poll != Off && s.rests < b.cfg.Misses:
+	case out.OpenTodos > 0, s.signs == 0 && !out.Evidence, looks < b.cfg.Misses, b.cfg.Poll != Off && s.rests <= b.cfg.Misses:
 		return r, false, nil
 	case out.Unfinished:
 		return fail(ClassUnavailable, b.troubled(t, errUnfinished))

@@ -3,6 +3,7 @@ package opencode_test
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"net/http"
 	"strings"
 	"testing"
@@ -191,7 +192,7 @@ func TestRealRetries(t *testing.T) {
 	s := shared(t)
 	parent := s.createSession(s.newDir(t), nil)
 	m, _ := manage(t, s, opencode.Config{}, subagent.Config{})
-	once := launch(t, m, parent, "SCRIPT: error 429 x1 ra 3; say after all")
+	once := launch(t, m, parent, rand.Text()+"\nSCRIPT: error 429 x1 ra 3; say after all") // counted by the text
 	down := launch(t, m, parent, "SCRIPT: error 500")
 	cut := launch(t, m, parent, "SCRIPT: say half; drop")
 	for _, retry := range []struct {
