@@ -423,3 +423,20 @@ func TestBlockingLastMessageIsLate(t *testing.T) {
 		require.Equal(t, Completed, ended.Status, "%v", ended.Reason)
 	})
 }
+
+// A session that a poll finds busy is not looked at again and again because of an idling
+// that was not so.
+func TestBlockingBusyPollEndsTheLooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newSlowHost()
+		m, task := blocked(t, h, BlockingConfig{})
+		h.says(task.Session, Output{Text: "so far", Evidence: true, Unfinished: true})
+		m.HandleEvent(event(task.Session, EventIdle))
+		pass(10 * time.Second)
+		before := h.looks.Load()
+		require.Positive(t, before)
+		pass(time.Minute)
+		require.Equal(t, before, h.looks.Load())
+		require.Equal(t, Running, get(t, m, task.ID).Status)
+	})
+}
