@@ -91,7 +91,8 @@ type BlockingConfig struct {
 	Misses int
 	// Parallel bounds the calls that look after single sessions. Defaults to 8.
 	Parallel int
-	// Call bounds each call of the host. Defaults to 10 s.
+	// Call bounds each call of the host but Create, which has TaskLimits.Start.
+	// Defaults to 10 s.
 	Call time.Duration
 }
 
@@ -103,8 +104,9 @@ type BlockingConfig struct {
 // Feed the host's events to BackgroundManager.HandleEvent, which passes them on; the
 // client has no goroutine and no timer while no turn is out. After a gap in the
 // stream call Resync. Abilities of the host ([Releaser], [Steerer],
-// [LineageResolver], [Notifier], [TranscriptReader]) are passed through; a turn into which a message is
-// being steered is not over. A bad setting is an *[InputError] of [New].
+// [LineageResolver], [Notifier], [TranscriptReader]) are passed through; a turn into
+// which a message is being steered is not over. A bad setting is an *[InputError] of
+// [New].
 func Blocking(host AsyncClient, cfg BlockingConfig) *BlockingClient {
 	b := &BlockingClient{host: host, cfg: cfg, turns: map[SessionID]*hostTurn{}}
 	b.err = b.cfg.prepare()
@@ -138,6 +140,9 @@ func (c *BlockingConfig) prepare() error {
 	}
 	return nil
 }
+
+// settings is what is wrong with them, for New to return.
+func (b *BlockingClient) settings() error { return b.err }
 
 // BlockingClient is what [Blocking] makes.
 type BlockingClient struct {

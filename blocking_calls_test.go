@@ -169,9 +169,12 @@ func TestBlockingConfig(t *testing.T) {
 		"Misses":   {BlockingConfig{Misses: Off}, "-1", "must be at least 1, or 0 for the default"},
 		"Parallel": {BlockingConfig{Parallel: -8}, "-8", "must be at least 1, or 0 for the default"},
 	} {
-		m, err := New(Blocking(newSlowHost(), c.cfg), Config{})
-		require.Nil(t, m)
-		wrong("BlockingConfig."+field, c.value, c.rule)(t, err)
+		b := Blocking(newSlowHost(), c.cfg)
+		for _, client := range []SessionClient{b, struct{ *BlockingClient }{b}} {
+			m, err := New(client, Config{})
+			require.Nil(t, m)
+			wrong("BlockingConfig."+field, c.value, c.rule)(t, err)
+		}
 	}
 }
 

@@ -25,6 +25,7 @@ type erratic struct {
 	mu    sync.Mutex
 	r     *rand.Rand
 	odds  float64 // that something goes wrong
+	down  bool    // nothing goes right: nobody reaches the host, which works on
 	n     int
 	turns map[SessionID]*erraticTurn
 }
@@ -41,7 +42,7 @@ type erraticTurn struct {
 	stop    chan struct{}
 }
 
-func (h *erratic) bad() bool { return h.r.Float64() < h.odds }
+func (h *erratic) bad() bool { return h.down || h.r.Float64() < h.odds }
 
 func (h *erratic) while(most time.Duration) time.Duration {
 	return time.Duration(h.r.Int64N(int64(most)))
@@ -224,6 +225,11 @@ func blockingStorm(t *testing.T, seed uint64, ends map[Status]int) {
 				h.atRest(t, get(t, m, id))
 			}
 		}
+	}
+	if r.IntN(4) == 0 { // longer than a turn may go without a sign of life, or not so long
+		h.change(func() { h.down = true })
+		pass(time.Duration(r.Int64N(int64(3 * time.Minute))))
+		h.change(func() { h.down = false })
 	}
 	pass(time.Duration(r.Int64N(int64(30 * time.Second))))
 	for _, id := range tasks {

@@ -89,8 +89,10 @@ func New(client SessionClient, cfg Config) (*BackgroundManager, error) {
 	if client == nil {
 		return nil, &InputError{"client", "nil", "a SessionClient is needed"}
 	}
-	if b, ok := client.(*BlockingClient); ok && b.err != nil {
-		return nil, b.err
+	if c, ok := client.(interface{ settings() error }); ok { // also a client that embeds one
+		if err := c.settings(); err != nil {
+			return nil, err
+		}
 	}
 	cfg, err := cfg.prepared()
 	if err != nil {

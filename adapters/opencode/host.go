@@ -2,13 +2,11 @@ package opencode
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -192,101 +190,6 @@ func (h *host) get(ctx context.Context, op string, id subagent.SessionID) (w wir
 	return w, err
 }
 
-// metaKey is where parts and sessions say what of ours they are.
-const metaKey = "subagent"
-
-// prompt is the body of a prompt.
-type prompt struct {
-	Parts   []textPart      `json:"parts"`
-	Model   *model          `json:"model,omitempty"`
-	Agent   string          `json:"agent,omitempty"`
-	Variant string          `json:"variant,omitempty"`
-	System  string          `json:"system,omitempty"`
-	Tools   map[string]bool `json:"tools,omitempty"`
-	NoReply bool            `json:"noReply,omitempty"`
-}
-
-type textPart struct {
-	Type      string          `json:"type"`
-	Text      string          `json:"text"`
-	Synthetic bool            `json:"synthetic,omitempty"`
-	Metadata  map[string]mark `json:"metadata"`
-}
-
-// mark tells a message or session of ours from all others.
-type mark struct {
-	Prompt       string          `json:"prompt,omitempty"`
-	Task         subagent.TaskID `json:"task,omitempty"`
-	Attempt      int             `json:"attempt,omitempty"`
-	Notification string          `json:"notification,omitempty"`
-	Steer        bool            `json:"steer,omitempty"`
-}
-
-// markIn is the mark in what somebody, perhaps we, wrote beside a message or session.
-func markIn(metadata json.RawMessage) mark {
-	var all map[string]json.RawMessage
-	var m mark
-	if json.Unmarshal(metadata, &all) == nil {
-		_ = json.Unmarshal(all[metaKey], &m)
-	}
-	return m
-}
-
-type model struct {
-	Provider string `json:"providerID"`
-	Model    string `json:"modelID"`
-	Variant  string `json:"variant,omitempty"` // in replies only
-}
-
-func text(s string, m mark) []textPart {
-	return []textPart{{Type: "text", Text: s, Synthetic: m.Notification != "", Metadata: map[string]mark{metaKey: m}}}
-}
-
-// Send hands a prompt over. Its mark is a part of the message: an id chosen here would
-// have to sort among the server's own, which are made from its clock.
-func (h *host) Send(ctx context.Context, id subagent.SessionID, p subagent.Prompt) (any, error) {
-	s, err := h.find(ctx, "prompt", id)
-	if err != nil {
-		return nil, err
-	}
-	body := prompt{Agent: p.Agent, Variant: p.Variant, System: p.System}
-	if p.Model != "" {
-		provider, name, ok := strings.Cut(p.Model, "/")
-		if !ok {
-			return nil, h.api.wrong(of("prompt", "POST", id, ""), subagent.ClassModelNotFound, fmt.Errorf("model %q: must be provider/model", p.Model))
-		}
-		body.Model = &model{Provider: provider, Model: name}
-	}
-	if !maps.Equal(p.Tools, s.tools) {
-		body.Tools = p.Tools
-	}
-	h.warmUp(ctx, s.dir)
-	t := newTurn(rand.Text())
-	body.Parts = text(p.Text, mark{Prompt: t.mark, Task: p.Task})
-	h.mu.Lock()
-	s.turn = t
-	h.sessions[id] = s
-	h.mu.Unlock()
-	return t.mark, h.post(ctx, "prompt", id, s.dir, body)
-}
-
-// turnIsOver forgets what is known of a turn's events.
-func (h *host) turnIsOver(id subagent.SessionID) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if s := h.sessions[id]; s != nil {
-		s.turn = nil
-	}
-}
-
-// post writes a message into a session.
-func (h *host) post(ctx context.Context, op string, id subagent.SessionID, dir string, p prompt) error {
-	c := of(op, "POST", id, "/prompt_async").in(dir)
-	c.body = p
-	_, err := h.api.do(ctx, c, nil)
-	return err
-}
-
 // Abort has the server stop what a session does. It replies before that has ended.
 func (h *host) Abort(ctx context.Context, id subagent.SessionID) error {
 	s, err := h.find(ctx, "abort", id)
@@ -390,21 +293,4 @@ func (h *host) ParentOf(ctx context.Context, id subagent.SessionID) (subagent.Se
 	}
 	w, err := h.get(ctx, "lineage", id)
 	return w.ParentID, err
-}
-
-// Steer puts a message into a turn that goes on. Without a reply asked for: if the turn
-// ends before it looks, the message waits for the next one and starts none.
-func (h *host) Steer(ctx context.Context, id subagent.SessionID, message string) error {
-	s, err := h.find(ctx, "steer", id)
-	if err != nil {
-		return err
-	}
-	all, err := h.status(ctx, s.dir)
-	if err != nil {
-		return err
-	}
-	if all[id].Type != "busy" {
-		return h.api.wrong(of("steer", "POST", id, ""), subagent.ClassInvalid, errors.New("no turn of the session goes on"))
-	}
-	return h.post(ctx, "steer", id, s.dir, prompt{Parts: text(message, mark{Steer: true}), NoReply: true})
 }

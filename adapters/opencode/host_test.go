@@ -86,6 +86,19 @@ func over(t *testing.T, s *scene, cfg Config) *Client {
 	return oc
 }
 
+// launched has a child work in a scene, until the test is over.
+func launched(t *testing.T, s *scene) (*Client, *subagent.BackgroundManager, subagent.Task) {
+	t.Helper()
+	oc := over(t, s, Config{})
+	m, err := subagent.New(oc, subagent.Config{})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = m.Close() })
+	task, err := m.Launch(t.Context(), subagent.LaunchInput{Parent: "ses_p", Agent: "build", Prompt: "x", NoNotice: true})
+	require.NoError(t, err)
+	synctest.Wait()
+	return oc, m, task
+}
+
 // conversation answers GET …/message of a list of messages, and those written since, as
 // the server does.
 func (s *scene) conversation(before []string) func(*http.Request) (*http.Response, error) {
@@ -216,13 +229,7 @@ func TestTurnIsForgotten(t *testing.T) {
 					{"info":{"id":"msg_a","role":"assistant","finish":"stop","time":{"created":1,"completed":2}},"parts":[{"type":"text","text":"done"}]}]`), nil
 			},
 		}
-		oc := over(t, s, Config{})
-		m, err := subagent.New(oc, subagent.Config{})
-		require.NoError(t, err)
-		defer m.Close()
-		task, err := m.Launch(t.Context(), subagent.LaunchInput{Parent: "ses_p", Agent: "build", Prompt: "x", NoNotice: true})
-		require.NoError(t, err)
-		synctest.Wait()
+		oc, m, task := launched(t, s)
 		oc.host.mu.Lock()
 		mark = oc.host.sessions["ses_1"].turn.mark
 		oc.host.mu.Unlock()
@@ -359,18 +366,12 @@ func TestUnreadableAnswerEnds(t *testing.T) {
 			"POST /session":              always(200, `{"id":"ses_1","directory":"/d"}`),
 			"GET /session/ses_1/message": always(200, `[{"info":{"role":"assistant","time":{"created":"yesterday"}}}]`),
 		}}
-		oc := over(t, s, Config{})
-		m, err := subagent.New(oc, subagent.Config{})
-		require.NoError(t, err)
-		defer m.Close()
-		task, err := m.Launch(t.Context(), subagent.LaunchInput{Parent: "ses_p", Agent: "build", Prompt: "x", NoNotice: true})
-		require.NoError(t, err)
-		synctest.Wait()
+		_, m, task := launched(t, s)
 		m.HandleEvent(subagent.SessionEvent{Session: "ses_1", Kind: subagent.EventBusy})
 		m.HandleEvent(subagent.SessionEvent{Session: "ses_1", Kind: subagent.EventIdle})
 		ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour)
 		defer cancel()
-		_, err = m.Wait(ctx, task.ID)
+		_, err := m.Wait(ctx, task.ID)
 		require.NoError(t, err, "%d reads", s.count("GET /session/ses_1/message"))
 	})
 }
