@@ -23,6 +23,7 @@ type slowHost struct {
 	gone     map[SessionID]bool
 	down     error // of Statuses, Output and Exists
 	unsure   error // of Exists alone
+	unread   error // of Output alone
 	send     func(context.Context, SessionID) error
 	abort    func(context.Context, SessionID) error
 	slow     time.Duration
@@ -78,7 +79,7 @@ func (h *slowHost) Output(_ context.Context, id SessionID, _ any) (Output, error
 	}
 	defer h.atOnce.Add(-1)
 	h.mu.Lock()
-	out, err, slow := h.outputs[id], h.down, h.slow
+	out, err, slow := h.outputs[id], cmp.Or(h.unread, h.down), h.slow
 	h.mu.Unlock()
 	time.Sleep(slow)
 	return out, err
@@ -102,6 +103,7 @@ func (h *slowHost) forgets(id SessionID)          { h.change(func() { delete(h.s
 func (h *slowHost) says(id SessionID, o Output)   { h.change(func() { h.outputs[id] = o }) }
 func (h *slowHost) loses(id SessionID)            { h.change(func() { h.gone[id] = true }) }
 func (h *slowHost) fails(err error)               { h.change(func() { h.down = err }) }
+func (h *slowHost) unreads(err error)             { h.change(func() { h.unread = err }) }
 
 // slowly has looks at single sessions take their time.
 func (h *slowHost) slowly(d time.Duration) { h.change(func() { h.slow = d }) }
@@ -230,6 +232,12 @@ func TestBlockingGoesOn(t *testing.T) {
 			m.HandleEvent(event(id, EventText))
 			time.Sleep(time.Second)
 			h.says(id, Output{})
+		},
+		"C074: the host names it as resting, and its answer can't be read": func(h *slowHost, m *BackgroundManager, id SessionID) {
+			m.HandleEvent(event(id, EventText))
+			h.is(id, HostIdle)
+			h.unreads(errors.New("no route"))
+			m.HandleEvent(event(id, EventIdle))
 		},
 		"C074: an outage": func(h *slowHost, _ *BackgroundManager, id SessionID) {
 			h.says(id, wholeOutput)
