@@ -3,6 +3,7 @@ package opencode
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -120,8 +121,9 @@ func New(cfg Config) (*Client, error) {
 
 // Prompt runs one turn and returns when it is over.
 func (c *Client) Prompt(ctx context.Context, id subagent.SessionID, p subagent.Prompt) (subagent.Result, error) {
-	defer c.host.turnIsOver(id)
-	return c.BlockingClient.Prompt(ctx, id, p)
+	t := newTurn(rand.Text())
+	defer c.host.turnIsOver(id, t)
+	return c.BlockingClient.Prompt(context.WithValue(ctx, turnKey{}, t), id, p)
 }
 
 // Run reads the server's events and hands them to handle, which is

@@ -147,11 +147,15 @@ func TestNotifyDoubled(t *testing.T) {
 }
 
 func TestNotifyAsBefore(t *testing.T) {
-	s := &scene{}
-	s.answer = map[string]func(*http.Request) (*http.Response, error){"GET /session/ses_p/message": s.conversation(append([]string{userAsPlan}, steps(20)...))}
-	_, err := over(t, s, Config{}).Notify(t.Context(), subagent.Notification{ID: "nt_2", Parent: "ses_p", Text: "x", Wake: true})
-	require.NoError(t, err)
-	require.Equal(t, "plan", s.prompts[0].Agent)
+	for _, wake := range []bool{true, false} {
+		s := &scene{}
+		s.answer = map[string]func(*http.Request) (*http.Response, error){"GET /session/ses_p/message": s.conversation(append([]string{userAsPlan}, steps(20)...))}
+		_, err := over(t, s, Config{}).Notify(t.Context(), subagent.Notification{ID: "nt_2", Parent: "ses_p", Text: "x", Wake: wake})
+		require.NoError(t, err)
+		require.Equal(t, "plan", s.prompts[0].Agent)
+		require.Equal(t, &model{Provider: "p", Model: "m"}, s.prompts[0].Model)
+		require.Equal(t, wake, !s.prompts[0].NoReply, "whether a turn begins")
+	}
 }
 
 // A page of a parent's messages that is too large to be read is read in smaller ones.
@@ -252,6 +256,21 @@ func TestTurnIsForgotten(t *testing.T) {
 		if turn := oc.host.sessions["ses_1"].turn; turn != nil {
 			require.Zero(t, len(turn.steps)+len(turn.counted), "kept until Close, for each task")
 		}
+	})
+}
+
+// A prompt that is refused as the session has a turn takes nothing from that turn.
+func TestRefusedPromptEndsNoTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){
+			"POST /session": always(200, `{"id":"ses_1","directory":"/d"}`),
+		}}
+		oc, _, _ := launched(t, s)
+		before := oc.host.sessions["ses_1"].turn
+		require.NotNil(t, before)
+		_, err := oc.Prompt(t.Context(), "ses_1", subagent.Prompt{Text: "p"})
+		require.Error(t, err)
+		require.Same(t, before, oc.host.sessions["ses_1"].turn)
 	})
 }
 

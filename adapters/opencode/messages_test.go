@@ -2,12 +2,27 @@ package opencode
 
 import (
 	"encoding/json"
+	"fmt"
+	"net/http"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-48fd9ae4/subagent"
 )
+
+// What was said to another prompt of ours is no answer, before it or after it.
+func TestOutputIsOfThisPrompt(t *testing.T) {
+	const exchange = `{"info":{"id":"msg_%[1]s","role":"user"},"parts":[{"type":"text","text":"?","metadata":{"subagent":{"prompt":"%[1]s"}}}]},
+		{"info":{"id":"msg_a%[1]s","role":"assistant","parentID":"msg_%[1]s","finish":"stop","time":{"created":1,"completed":2}},"parts":[{"type":"text","text":"to %[1]s"}]}`
+	all := "[" + fmt.Sprintf(exchange, "m1") + "," + fmt.Sprintf(exchange, "m2") + "]"
+	oc := over(t, &scene{answer: map[string]func(*http.Request) (*http.Response, error){"GET /session/ses_1/message": always(200, all)}}, Config{})
+	for m, want := range map[string]string{"m1": "to m1", "m2": "to m2", "m3": ""} {
+		out, err := oc.host.Output(t.Context(), "ses_1", m)
+		require.NoError(t, err)
+		require.Equal(t, want, out.Text, "said to %s", m)
+	}
+}
 
 // What the steps after a prompt say of its turn.
 func TestAnswer(t *testing.T) {

@@ -2,7 +2,6 @@ package opencode
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -83,7 +82,7 @@ func (h *host) Send(ctx context.Context, id subagent.SessionID, p subagent.Promp
 		body.Tools = p.Tools
 	}
 	h.warmUp(ctx, s.dir)
-	t := newTurn(rand.Text())
+	t := ctx.Value(turnKey{}).(*turn)
 	body.Parts = text(p.Text, mark{Prompt: t.mark, Task: p.Task})
 	h.mu.Lock()
 	s.turn = t
@@ -92,11 +91,15 @@ func (h *host) Send(ctx context.Context, id subagent.SessionID, p subagent.Promp
 	return t.mark, h.post(ctx, "prompt", id, s.dir, body)
 }
 
+// turnKey is where Send finds the turn that Prompt began: a Prompt that is refused, as
+// the session has another turn, must not end what is known of that one.
+type turnKey struct{}
+
 // turnIsOver forgets what is known of a turn's events.
-func (h *host) turnIsOver(id subagent.SessionID) {
+func (h *host) turnIsOver(id subagent.SessionID, t *turn) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if s := h.sessions[id]; s != nil {
+	if s := h.sessions[id]; s != nil && s.turn == t {
 		s.turn = nil
 	}
 }
