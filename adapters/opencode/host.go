@@ -78,7 +78,6 @@ func (h *host) Create(ctx context.Context, req subagent.CreateRequest) (subagent
 	if !isSession(made.ID) {
 		return "", err
 	}
-	h.warmUp(ctx, made.Directory)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.sessions[made.ID] = &session{dir: made.Directory, tools: maps.Clone(req.Tools)}

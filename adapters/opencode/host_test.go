@@ -274,6 +274,79 @@ func TestRefusedPromptEndsNoTurn(t *testing.T) {
 	})
 }
 
+// The sessions of all directories are asked for, each of its own.
+func TestStatusesOfAllDirectories(t *testing.T) {
+	s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){
+		"GET /session/status": func(r *http.Request) (*http.Response, error) {
+			return reply(200, map[string]string{"/a": `{"ses_1":{"type":"busy"}}`, "/b": `{"ses_2":{"type":"retry"}}`, "/c": `{}`}[r.URL.Query().Get("directory")]), nil
+		},
+	}}
+	oc := over(t, s, Config{})
+	for id, dir := range map[subagent.SessionID]string{"ses_1": "/a", "ses_2": "/b", "ses_3": "/c"} {
+		oc.host.sessions[id] = &session{dir: dir}
+	}
+	all, err := oc.host.Statuses(t.Context(), []subagent.SessionID{"ses_1", "ses_2", "ses_3"})
+	require.NoError(t, err)
+	require.Equal(t, map[subagent.SessionID]subagent.HostStatus{"ses_1": subagent.HostBusy, "ses_2": subagent.HostRetrying, "ses_3": subagent.HostIdle}, all)
+}
+
+// A directory is loaded before the first prompt in it, once; and again when the server
+// may be another process.
+func TestDirectoryIsLoadedFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stop := make(chan struct{})
+		s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){
+			"POST /session": always(200, `{"id":"ses_1","directory":"/d"}`),
+			"GET /global/event": func(r *http.Request) (*http.Response, error) {
+				res := reply(200, "")
+				res.Body = io.NopCloser(open{stop})
+				return res, nil
+			},
+		}}
+		oc, _, _ := launched(t, s)
+		s.mu.Lock()
+		load := slices.Index(s.asked, "GET /config/providers?directory=%2Fd")
+		prompted := slices.Index(s.asked, "POST /session/ses_1/prompt_async?directory=%2Fd")
+		s.mu.Unlock()
+		require.GreaterOrEqual(t, load, 0, "%q", s.asked)
+		require.Less(t, load, prompted)
+		oc.host.warmUp(t.Context(), "/d")
+		require.Equal(t, 1, s.count("GET /config/providers"), "it is loaded")
+
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go func() { _ = oc.Run(ctx, func(subagent.SessionEvent) {}) }()
+		synctest.Wait()
+		asked := s.count("GET /session/status")
+		close(stop)
+		time.Sleep(firstPause) // and some of them are over
+		synctest.Wait()
+		require.Greater(t, s.count("GET /global/event"), 1, "the stream was opened again")
+		require.Greater(t, s.count("GET /session/status"), asked, "what was missed is looked for, and not with the next poll")
+		oc.host.warmUp(t.Context(), "/d")
+		require.Equal(t, 2, s.count("GET /config/providers"), "the server may have been started again")
+	})
+}
+
+// open is a body without an end, until it is closed.
+type open struct{ closed chan struct{} }
+
+func (o open) Read([]byte) (int, error) {
+	<-o.closed
+	return 0, io.EOF
+}
+
+// Only the server's own reply says that a prompt was taken.
+func TestPromptIsTakenByNobodyElse(t *testing.T) {
+	s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){
+		"POST /session/ses_1/prompt_async": always(200, "<html>please log in</html>"),
+	}}
+	err := over(t, s, Config{}).host.post(t.Context(), "prompt", "ses_1", "/d", prompt{})
+	var said *subagent.SessionError
+	require.ErrorAs(t, err, &said)
+	require.Equal(t, subagent.ClassUnavailable, said.Class)
+}
+
 // After a gap only the directories are asked in which a turn goes on.
 func TestResumeAsksForWhatRuns(t *testing.T) {
 	s := &scene{}
