@@ -153,6 +153,7 @@ type BlockingClient struct {
 
 	mu      sync.Mutex // guards all below, and the state of every turn
 	turns   map[SessionID]*hostTurn
+	asks    int           // calls of Statuses so far
 	polling bool          // the poller runs
 	resync  chan struct{} // has an element to have it look now
 }
@@ -171,6 +172,7 @@ type turnState struct {
 	resting bool  // the last word is that the session rests …
 	ended   bool  // … and that its turn did not end well
 	sent    bool  // Send has returned
+	since   int   // which calls of Statuses began too early to know where it is: those up to this one
 	asked   bool  // Abort was called …
 	aborted bool  // … and has seen the session rest
 	deleted bool  // the session is no more
@@ -240,7 +242,7 @@ func (b *BlockingClient) send(ctx context.Context, t *hostTurn, p Prompt) (mark 
 	})
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	t.sent = true
+	t.sent, t.since = true, b.asks
 	return mark, err
 }
 

@@ -44,7 +44,7 @@ func (b *BlockingClient) abortEnds(id SessionID, at *hostTurn) bool {
 	switch {
 	case t == nil:
 	case t == at:
-		t.aborted, t.resting = true, true
+		t.aborted, t.resting, t.since = true, true, b.asks
 		t.news()
 	case t.sent:
 		return false

@@ -75,6 +75,10 @@ func sessionsOf(turns []*hostTurn) []SessionID {
 }
 
 func (b *BlockingClient) statuses(ctx context.Context, of []SessionID) (all map[SessionID]HostStatus, err error) {
+	b.mu.Lock()
+	b.asks++
+	ask := b.asks
+	b.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.Call)
 	defer cancel()
 	err = guard("statuses", func() (err error) {
@@ -82,18 +86,19 @@ func (b *BlockingClient) statuses(ctx context.Context, of []SessionID) (all map[
 		return err
 	})
 	if err == nil {
-		b.seenBusy(all)
+		b.seenBusy(all, ask)
 	}
 	return all, err
 }
 
-// seenBusy begins new counts for turns that go on, whoever has asked.
-func (b *BlockingClient) seenBusy(all map[SessionID]HostStatus) {
+// seenBusy takes in which turns go on, whoever has asked. An answer that was on its way
+// when a turn was sent, or brought to rest, is not about what it does now.
+func (b *BlockingClient) seenBusy(all map[SessionID]HostStatus, ask int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for id, t := range b.turns {
-		if s := all[id]; s == HostBusy || s == HostRetrying {
-			t.misses, t.rests = 0, 0
+		if s := all[id]; t.sent && ask > t.since && (s == HostBusy || s == HostRetrying) {
+			t.alive()
 		}
 	}
 }
@@ -119,8 +124,7 @@ func (b *BlockingClient) polled(turns []*hostTurn, all map[SessionID]HostStatus)
 		status, known := all[t.session]
 		switch {
 		case status == HostBusy, status == HostRetrying:
-			t.alive()
-			continue
+			continue // seenBusy took it in
 		case known:
 			t.misses, t.ended = 0, status == HostEnded
 		default:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -43,19 +44,61 @@ func TestBlockingAbortBeforePromptIsNoProof(t *testing.T) {
 	})
 }
 
-// laggingHost says where sessions were a second ago.
-type laggingHost struct{ *slowHost }
+// laggingHost says where sessions were a second ago, unless it is asked now.
+type laggingHost struct {
+	*slowHost
+	now atomic.Bool
+}
 
 func (h *laggingHost) Statuses(ctx context.Context, of []SessionID) (map[SessionID]HostStatus, error) {
 	all, err := h.slowHost.Statuses(ctx, of)
-	time.Sleep(time.Second)
+	if !h.now.Load() {
+		time.Sleep(time.Second)
+	}
 	return all, err
+}
+
+// A poll that was under way before the turn was aborted does not bring it back to life;
+// and an event that comes late holds it up, and does not hide that it was aborted.
+func TestBlockingLateSignAfterAbort(t *testing.T) {
+	for name, c := range map[string]struct {
+		late func(*BlockingClient)
+		most time.Duration
+	}{
+		"poll":  {func(*BlockingClient) {}, 2 * time.Second},
+		"event": {func(b *BlockingClient) { b.HandleEvent(event("ses_1", EventText)) }, 20 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := &laggingHost{slowHost: newSlowHost()}
+				h.slowly(2 * time.Second)
+				b := Blocking(h, BlockingConfig{})
+				prompted := make(chan error, 1)
+				go func() {
+					_, err := b.Prompt(t.Context(), "ses_1", Prompt{OnEvent: func(SessionEvent) {}})
+					prompted <- err
+				}()
+				time.Sleep(3 * time.Second)
+				synctest.Wait() // the first poll has begun, and found it busy
+				h.slowHost.is("ses_1", HostIdle)
+				h.now.Store(true)
+				require.NoError(t, b.Abort(t.Context(), "ses_1"))
+				time.Sleep(500 * time.Millisecond)
+				c.late(b)
+				at := time.Now()
+				var said *SessionError
+				require.ErrorAs(t, <-prompted, &said)
+				require.Equal(t, ClassAborted, said.Class)
+				require.LessOrEqual(t, time.Since(at), c.most)
+			})
+		})
+	}
 }
 
 // A prompt that is sent while an Abort finds the session at rest is aborted too.
 func TestBlockingAbortIsOvertaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := &laggingHost{newSlowHost()}
+		h := &laggingHost{slowHost: newSlowHost()}
 		h.is("ses_1", HostIdle)
 		b := Blocking(h, BlockingConfig{})
 		aborted := make(chan error, 1)

@@ -70,9 +70,6 @@ func (b *BlockingClient) begun(ctx context.Context, t *hostTurn, mark any) (begu
 	}
 	all, err := b.statuses(ctx, []SessionID{t.session}) // polls may be off, or none came through
 	if s := all[t.session]; err == nil && (s == HostBusy || s == HostRetrying) {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		t.alive()
 		return true, true
 	}
 	if err != nil {
@@ -130,6 +127,8 @@ func (b *BlockingClient) judge(ctx context.Context, t *hostTurn, mark any, looks
 		return r, true, out.Err
 	case out.OpenTodos > 0, s.signs == 0 && !out.Evidence, looks < b.cfg.Misses, b.cfg.Poll != Off && s.rests <= b.cfg.Misses:
 		return r, false, nil
+	case s.asked: // a sign of life that came late has hidden that it was seen to rest
+		return fail(ClassAborted, errAborted)
 	case out.Unfinished:
 		return fail(ClassUnavailable, b.troubled(t, errUnfinished))
 	}

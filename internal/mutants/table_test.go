@@ -143,7 +143,9 @@ var table = []mutant{
 	{"an error that passes ends the turn", "blocking.go", "e.Kind == EventFailed && isFinal(e.Err) //", "e.Kind == EventFailed //"},
 	{"the poller never ends", "blocking_poll.go", "len(b.turns) > 0 && b.cfg.Poll != Off\n", "b.cfg.Poll != Off\n"},
 	{"a poll before the prompt counts", "blocking_poll.go", "		if t.sent {\n", "		if true {\n"},
-	{"a busy poll is no sign of life", "blocking_poll.go", "			t.alive()\n			continue\n", "			continue\n"},
+	{"a busy poll is no sign of life", "blocking_poll.go", "			t.alive()\n", ""},
+	{"an answer from before the abort counts", "blocking_abort.go", "t.aborted, t.resting, t.since = true, true, b.asks", "t.aborted, t.resting = true, true"},
+	{"a late event hides an abort", "blocking_turn.go", "	case s.asked: // a sign", "	case false: // a sign"},
 	{"a gap is not followed up", "blocking_poll.go", "	case b.resync <- struct{}{}:\n", "	case make(chan struct{}) <- struct{}{}:\n"},
 	{"single look-ups are not bounded", "blocking_turn.go", "	case b.slots <- struct{}{}:\n		defer func() { <-b.slots }()\n", "	default:\n"},
 
