@@ -49,12 +49,15 @@ type AsyncClient interface {
 type HostStatus uint8
 
 const (
-	HostUnknown  HostStatus = iota // nothing that the adapter knows: taken for HostIdle
-	HostBusy                       // a turn goes on
-	HostRetrying                   // and waits to try a model call again
-	HostIdle                       // none does
-	HostEnded                      // none does, and the last one did not end well
+	HostUnknown     HostStatus = iota // nothing that the adapter knows: taken for HostIdle
+	HostBusy                          // a turn goes on
+	HostRetrying                      // and waits to try a model call again
+	HostIdle                          // none does
+	HostEnded                         // none does, and the last one did not end well
+	HostUnreachable                   // it can't be said now, as when Statuses failed for this session alone: changes nothing
 )
+
+func (s HostStatus) busy() bool { return s == HostBusy || s == HostRetrying }
 
 // Output is what a session has made of one prompt so far.
 type Output struct {
@@ -200,6 +203,13 @@ var finalClasses = map[Class]bool{
 	ClassModelNotFound: true, ClassContextLength: true, ClassAborted: true,
 }
 
+// isAborted is also true of an error that says that there is no such session: after
+// either, nothing would be stopped any more.
+func isAborted(err error) bool {
+	var said *SessionError
+	return errors.As(err, &said) && said != nil && said.Class == ClassAborted || goneFrom(err)
+}
+
 func isFinal(err error) bool {
 	var said *SessionError
 	return errors.As(err, &said) && said != nil && finalClasses[said.Class]
@@ -297,6 +307,7 @@ func (t *hostTurn) news() {
 // calls it.
 func (b *BlockingClient) HandleEvent(e SessionEvent) {
 	final := e.Kind == EventFailed && isFinal(e.Err) // looks into an error of the host: not under mu
+	aborted := final && isAborted(e.Err)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	t := b.turns[e.Session]
@@ -308,6 +319,8 @@ func (b *BlockingClient) HandleEvent(e SessionEvent) {
 		t.resting = true
 	case e.Kind == EventDeleted:
 		t.deleted = true
+	case aborted: // which is no proof that it rests by now
+		t.ended, t.trouble = true, e.Err
 	case final:
 		t.failed = e.Err
 	case e.Kind == EventFailed:
@@ -373,12 +386,23 @@ func (b *BlockingClient) Transcript(ctx context.Context, id SessionID, q Transcr
 	return nil, errors.ErrUnsupported
 }
 
-// Notify is the host's, if it has it.
+// Notify is the host's, if it has it. A session whose Prompt is out is busy, also when it
+// rests: its turn is about to be found over, and what is told it then, nobody reads.
 func (b *BlockingClient) Notify(ctx context.Context, n Notification) (Delivery, error) {
-	if h, ok := b.host.(Notifier); ok {
-		return h.Notify(ctx, n)
+	h, ok := b.host.(Notifier)
+	switch {
+	case !ok:
+		return Unknown, errors.ErrUnsupported
+	case b.hasTurn(n.Parent):
+		return Busy, nil
 	}
-	return Unknown, errors.ErrUnsupported
+	return h.Notify(ctx, n)
+}
+
+func (b *BlockingClient) hasTurn(id SessionID) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.turns[id] != nil
 }
 
 var (

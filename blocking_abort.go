@@ -65,7 +65,7 @@ func (b *BlockingClient) bringToRest(ctx context.Context, id SessionID) error {
 			all, err = b.statuses(ctx, []SessionID{id})
 		}
 		switch s, known := all[id]; {
-		case err != nil || s == HostBusy || s == HostRetrying:
+		case err != nil || s == HostUnreachable || s.busy():
 			misses = 0
 		case known:
 			misses = b.cfg.Misses

@@ -97,7 +97,7 @@ func (b *BlockingClient) seenBusy(all map[SessionID]HostStatus, ask int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for id, t := range b.turns {
-		if s := all[id]; t.sent && ask > t.since && (s == HostBusy || s == HostRetrying) {
+		if t.sent && ask > t.since && all[id].busy() {
 			t.alive()
 		}
 	}
@@ -123,10 +123,10 @@ func (b *BlockingClient) polled(turns []*hostTurn, all map[SessionID]HostStatus)
 	for _, t := range turns {
 		status, known := all[t.session]
 		switch {
-		case status == HostBusy, status == HostRetrying:
-			continue // seenBusy took it in
+		case status == HostUnreachable, status.busy():
+			continue // seenBusy took in the busy
 		case known:
-			t.misses, t.ended = 0, status == HostEnded
+			t.misses, t.ended = 0, t.ended || status == HostEnded
 		default:
 			t.misses++
 		}
