@@ -2,6 +2,8 @@ package subagent
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -25,7 +27,7 @@ func (b *BlockingClient) lookNow() {
 }
 
 // pollLocked starts the goroutine that looks at all sessions, unless it runs. It ends
-// with the last turn; without polls it looks once.
+// with the last turn; without polls it looks when it is asked to.
 func (b *BlockingClient) pollLocked() {
 	if !b.polling {
 		b.polling, b.resync = true, make(chan struct{}, 1)
@@ -34,44 +36,71 @@ func (b *BlockingClient) pollLocked() {
 }
 
 func (b *BlockingClient) poll(resync chan struct{}) {
-	over := false
-	defer func() {
-		if !over { // the host has ended the goroutine
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			b.polling = false
-			b.pollLocked()
-		}
-	}()
-	for {
+	for again := true; again; again = b.pollsGoOn() {
 		pause := time.NewTimer(max(b.cfg.Poll, 1))
 		select {
 		case <-pause.C:
 		case <-resync:
 			pause.Stop()
 		}
-		turns, again := b.out()
-		if turns != nil {
+		if turns := b.out(); turns != nil {
 			b.look(turns)
 		}
-		if over = !again; over {
+	}
+}
+
+// look asks for all turns at once. A call that does not heed its context is left behind,
+// and what it says then does not count; no more than Parallel of them are.
+func (b *BlockingClient) look(turns []*hostTurn) {
+	ctx, cancel := context.WithTimeout(context.Background(), b.cfg.Call)
+	defer cancel()
+	b.mu.Lock()
+	b.cancelLook = cancel
+	b.looks++
+	tooMany := b.looks > b.cfg.Parallel
+	b.mu.Unlock()
+	seen := make(chan struct{})
+	go func() {
+		defer close(seen)
+		defer b.looked()
+		if tooMany {
 			return
 		}
+		all, err := b.statuses(ctx, b.asked(turns))
+		if err == nil && ctx.Err() == nil {
+			b.polled(turns, all)
+		}
+	}()
+	select {
+	case <-seen:
+	case <-ctx.Done():
 	}
 }
 
-func (b *BlockingClient) look(turns []*hostTurn) {
-	if all, err := b.statuses(context.Background(), sessionsOf(turns)); err == nil {
-		b.polled(turns, all)
-	}
+func (b *BlockingClient) looked() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.looks--
 }
 
-func sessionsOf(turns []*hostTurn) []SessionID {
-	ids := make([]SessionID, len(turns))
-	for i, t := range turns {
-		ids[i] = t.session
+// pollsGoOn is where the poller ends: with the last turn, or, without polls, when it
+// has looked as often as it was asked to.
+func (b *BlockingClient) pollsGoOn() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.cancelLook = nil
+	b.polling = len(b.turns) > 0 && (b.cfg.Poll != Off || len(b.resync) > 0)
+	return b.polling
+}
+
+// asked are the sessions that a look asks for: those of its turns, and those in doubt.
+func (b *BlockingClient) asked(turns []*hostTurn) (ids []SessionID) {
+	for _, t := range turns {
+		ids = append(ids, t.session)
 	}
-	return ids
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.AppendSeq(ids, maps.Keys(b.doubts))
 }
 
 func (b *BlockingClient) statuses(ctx context.Context, of []SessionID) (all map[SessionID]HostStatus, err error) {
@@ -101,11 +130,16 @@ func (b *BlockingClient) seenBusy(all map[SessionID]HostStatus, ask int) {
 			t.alive()
 		}
 	}
+	for id := range b.doubts {
+		if all[id].busy() {
+			b.lateLocked(id)
+		}
+	}
 }
 
 // out are the turns that the host has been given: where a session is before that says
-// nothing of its turn. With none out at all, or without polls, this look is the last.
-func (b *BlockingClient) out() (turns []*hostTurn, again bool) {
+// nothing of its turn.
+func (b *BlockingClient) out() (turns []*hostTurn) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, t := range b.turns {
@@ -113,8 +147,7 @@ func (b *BlockingClient) out() (turns []*hostTurn, again bool) {
 			turns = append(turns, t)
 		}
 	}
-	b.polling = len(b.turns) > 0 && b.cfg.Poll != Off
-	return turns, b.polling
+	return turns
 }
 
 func (b *BlockingClient) polled(turns []*hostTurn, all map[SessionID]HostStatus) {
