@@ -221,6 +221,11 @@ var (
 	// ErrNotSent: the host never saw the prompt, as when there is no connection.
 	ErrNotSent = errors.New("subagent: not sent")
 
+	// ErrInDoubt: a prompt was neither taken nor refused, and may come yet. An Abort that
+	// returns it leaves its task marked as not known to be stopped, until a Release of
+	// the session returns nil.
+	ErrInDoubt = errors.New("the prompt may still be on its way to the host")
+
 	errNotStarted = errors.New("there was no sign of life within BlockingConfig.Started")
 	errUnfinished = errors.New("the session rests and its answer is not complete")
 	errEnded      = errors.New("the host ended the turn")
@@ -266,7 +271,7 @@ func (b *BlockingClient) Prompt(ctx context.Context, id SessionID, p Prompt) (Re
 	}
 	r, err := b.turn(ctx, t, mark, sendErr)
 	if sendErr != nil && err != nil && !goneFrom(err) && b.doubtful(t) {
-		err = &SessionError{Op: "prompt", Session: id, Class: ClassUnavailable, Err: errors.Join(sendErr, errOnItsWay)}
+		err = &SessionError{Op: "prompt", Session: id, Class: ClassUnavailable, Err: errors.Join(sendErr, ErrInDoubt)}
 	}
 	return r, err
 }

@@ -2,7 +2,7 @@ package subagent
 
 import (
 	"context"
-	"errors"
+	"fmt"
 )
 
 // Prompts that may still be on their way when nobody waits for their turns any more.
@@ -15,8 +15,6 @@ const maxDoubts = 1000
 type doubt struct {
 	stopping bool // an abort of its work is out
 }
-
-var errOnItsWay = errors.New("the session rests, but its prompt may still be on its way to the host")
 
 // doubtful notes, when a turn is given up whose Send failed, that its prompt may come
 // yet. It is false if there was a sign of it.
@@ -43,7 +41,7 @@ func (b *BlockingClient) settled(id SessionID) error {
 	if b.doubts[id] == nil {
 		return nil
 	}
-	return &SessionError{Op: "abort", Session: id, Class: ClassUnavailable, Err: errOnItsWay}
+	return &SessionError{Op: "abort", Session: id, Class: ClassUnavailable, Err: fmt.Errorf("the session rests, but %w", ErrInDoubt)}
 }
 
 // lateLocked stops the work of a session that has no turn, if it is of a prompt in doubt.

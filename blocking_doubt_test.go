@@ -90,9 +90,14 @@ func TestBlockingNotSent(t *testing.T) {
 
 // What the host knows of what it was released, nothing can come of.
 func TestBlockingDoubtEndsWithRelease(t *testing.T) {
-	b := Blocking(&releasingHost{newSlowHost()}, BlockingConfig{})
+	h := &releasingHost{slowHost: newSlowHost()}
+	b := Blocking(h, BlockingConfig{})
 	b.doubtful(&hostTurn{session: "s"})
 	require.Error(t, b.settled("s"))
+	h.err = errors.New("no route")
+	require.Error(t, b.Release(t.Context(), "s"))
+	require.Error(t, b.settled("s"))
+	h.err = nil
 	require.NoError(t, b.Release(t.Context(), "s"))
 	require.NoError(t, b.settled("s"))
 	for i := range 2 * maxDoubts {
@@ -101,9 +106,27 @@ func TestBlockingDoubtEndsWithRelease(t *testing.T) {
 	require.Len(t, b.doubts, maxDoubts)
 }
 
-type releasingHost struct{ *slowHost }
+// A child in doubt is listed by Close, unless its session could be given up.
+func TestBlockingDoubtAtClose(t *testing.T) {
+	for err, want := range map[error]error{nil: nil, errors.New("no route"): ErrUnstopped, errors.ErrUnsupported: ErrUnstopped} {
+		synctest.Test(t, func(t *testing.T) {
+			h := &releasingHost{slowHost: newSlowHost(), err: err}
+			h.send = func(context.Context, SessionID) error { return errors.New("the line was cut") }
+			m, task := blocked(t, h, BlockingConfig{})
+			_, _ = waitADay(t, m, task.ID)
+			require.ErrorIs(t, get(t, m, task.ID).Attempts[0].Unstopped, ErrInDoubt)
+			require.ErrorIs(t, m.Close(), want)
+			require.Equal(t, want == nil, get(t, m, task.ID).Attempts[0].Unstopped == nil)
+		})
+	}
+}
 
-func (*releasingHost) Release(context.Context, SessionID) error { return nil }
+type releasingHost struct {
+	*slowHost
+	err error
+}
+
+func (h *releasingHost) Release(context.Context, SessionID) error { return h.err }
 
 // An Abort whose first call hangs is made again while there is time.
 func TestBlockingAbortHangs(t *testing.T) {

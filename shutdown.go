@@ -193,10 +193,10 @@ func (m *BackgroundManager) releaseAll(sessions []SessionID) {
 	g.SetLimit(parallel)
 	for _, id := range sessions {
 		g.Go(func() error {
-			err := m.releaseSession(m.life, id)
+			given, err := m.releaseSession(m.life, id)
 			m.mu.Lock()
 			defer m.mu.Unlock()
-			m.releasedLocked(id, err)
+			m.releasedLocked(id, given, err)
 			return nil
 		})
 	}
@@ -204,9 +204,13 @@ func (m *BackgroundManager) releaseAll(sessions []SessionID) {
 }
 
 // releasedLocked takes in what Release returned.
-func (m *BackgroundManager) releasedLocked(id SessionID, err error) {
+func (m *BackgroundManager) releasedLocked(id SessionID, given bool, err error) {
 	if err == nil {
 		delete(m.releasing, id)
+		if t := m.bySession[id]; given && t != nil && t.loose != nil && t.loose.inDoubt {
+			t.loose.err, t.loose.inDoubt = nil, false // a prompt that comes now finds no session
+			delete(m.unstopped, t)
+		}
 		return
 	}
 	r := m.releasing[id]

@@ -209,7 +209,8 @@ func unlessGone(err error) error {
 // Release stops a session's turn, waits until it rests, and deletes it: the server
 // would have the turn of a deleted session go on.
 func (h *host) Release(ctx context.Context, id subagent.SessionID) error {
-	if err := h.rest(ctx, id); err != nil {
+	err := h.rest(ctx, id)
+	if err != nil && (h.cfg.Keep || !errors.Is(err, subagent.ErrInDoubt)) { // a prompt that comes late finds no session
 		return err
 	}
 	if !h.cfg.Keep {
@@ -234,35 +235,44 @@ var statuses = map[string]subagent.HostStatus{
 }
 
 // Statuses asks once for each directory that the sessions are in: an answer is about
-// one directory, and lists who does not rest.
+// one directory, and lists who does not rest. A directory that can't be asked says
+// nothing of the others.
 func (h *host) Statuses(ctx context.Context, of []subagent.SessionID) (map[subagent.SessionID]subagent.HostStatus, error) {
 	all := map[subagent.SessionID]subagent.HostStatus{}
-	dirs := map[string]bool{}
+	in := map[string][]subagent.SessionID{}
 	for _, id := range of {
 		s, err := h.find(ctx, "status", id)
-		if unlessGone(err) != nil {
-			return nil, err
-		}
 		all[id] = subagent.HostIdle
-		if err == nil {
-			dirs[s.dir] = true
+		switch {
+		case err == nil:
+			in[s.dir] = append(in[s.dir], id)
+		case unlessGone(err) != nil:
+			all[id] = subagent.HostUnreachable
 		}
 	}
 	var mu sync.Mutex
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(4)
-	for dir := range dirs {
+	var group errgroup.Group
+	group.SetLimit(8)
+	for dir, ids := range in {
 		group.Go(func() error {
 			found, err := h.status(ctx, dir)
 			mu.Lock()
 			defer mu.Unlock()
-			for id, s := range found {
-				all[id] = statuses[s.Type]
+			for _, id := range ids {
+				switch s, busy := found[id]; {
+				case err != nil:
+					all[id] = subagent.HostUnreachable
+				case busy:
+					all[id] = statuses[s.Type]
+				}
 			}
 			return err
 		})
 	}
-	return all, group.Wait()
+	if err := group.Wait(); err != nil && !slices.ContainsFunc(of, func(id subagent.SessionID) bool { return all[id] != subagent.HostUnreachable }) {
+		return nil, err
+	}
+	return all, nil
 }
 
 func (h *host) status(ctx context.Context, dir string) (all map[subagent.SessionID]wireStatus, err error) {
