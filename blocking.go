@@ -184,7 +184,8 @@ type BlockingClient struct {
 	polling bool          // the poller runs
 	resync  chan struct{} // has an element to have it look now
 	looks   int           // of the poller, that have not come back …
-	// … and what has the newest one come back now.
+	stuck   int           // … and of these, the ones whose context has ended
+	// cancelLook has the newest one come back now.
 	cancelLook context.CancelFunc
 }
 

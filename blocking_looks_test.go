@@ -197,6 +197,9 @@ func TestBlockingStuckPoll(t *testing.T) {
 		h.is(task.Session, HostIdle)
 		pass(time.Minute)
 		require.Equal(t, Completed, get(t, m, task.ID).Status)
+		var left *UnstoppedError
+		require.ErrorAs(t, m.Close(), &left)
+		require.Equal(t, []UnstoppedCall{{Op: "statuses"}}, left.Calls)
 	})
 }
 

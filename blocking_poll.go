@@ -2,6 +2,7 @@ package subagent
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -49,8 +50,8 @@ func (b *BlockingClient) poll(resync chan struct{}) {
 	}
 }
 
-// look asks for all turns at once. A call that does not heed its context is left behind,
-// and what it says then does not count; no more than Parallel of them are.
+// look asks for all turns at once. A call that does not heed its context is left behind
+// and listed by Close, and what it says then does not count; no more than Parallel are.
 func (b *BlockingClient) look(turns []*hostTurn) {
 	ctx, cancel := context.WithTimeout(context.Background(), b.cfg.Call)
 	defer cancel()
@@ -59,10 +60,15 @@ func (b *BlockingClient) look(turns []*hostTurn) {
 	b.looks++
 	tooMany := b.looks > b.cfg.Parallel
 	b.mu.Unlock()
-	seen := make(chan struct{})
+	seen, over, late := make(chan struct{}), false, false // the last two are guarded by mu
 	go func() {
 		defer close(seen)
-		defer b.looked()
+		defer b.locked(func() {
+			b.looks, over = b.looks-1, true
+			if late {
+				b.stuck--
+			}
+		})
 		if tooMany {
 			return
 		}
@@ -74,13 +80,25 @@ func (b *BlockingClient) look(turns []*hostTurn) {
 	select {
 	case <-seen:
 	case <-ctx.Done():
+		b.locked(func() {
+			if late = !over && errors.Is(ctx.Err(), context.DeadlineExceeded); late {
+				b.stuck++
+			}
+		})
 	}
 }
 
-func (b *BlockingClient) looked() {
+func (b *BlockingClient) locked(do func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.looks--
+	do()
+}
+
+// callsLeft is how many calls of Statuses have outlived their context.
+func (b *BlockingClient) callsLeft() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.stuck
 }
 
 // pollsGoOn is where the poller ends: with the last turn, or, without polls, when it

@@ -28,8 +28,9 @@ type UnstoppedError struct{ Calls []UnstoppedCall }
 // UnstoppedCall is a child that may still be running, or a call of the host that
 // has not returned.
 type UnstoppedCall struct {
-	// Op is the call that is out: "create", "prompt", "abort", "notify", "log", or
-	// "release", which may also have failed with Err; "" if none is.
+	// Op is the call that is out: "create", "prompt", "abort", "notify", "log",
+	// "statuses" of a host under [Blocking], or "release", which may also have failed
+	// with Err; "" if none is.
 	Op      string
 	Task    TaskID
 	Session SessionID // for "notify" the parent's
@@ -243,6 +244,10 @@ func (m *BackgroundManager) awaitQuiet(most time.Duration) bool {
 // finish closes the books and lists what did not come to an end.
 func (m *BackgroundManager) finish() {
 	m.end()
+	left := 0
+	if c, ok := m.client.(interface{ callsLeft() int }); ok { // of Blocking
+		left = c.callsLeft()
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.phase = over
@@ -250,7 +255,11 @@ func (m *BackgroundManager) finish() {
 	if m.timer != nil {
 		m.timer.Stop()
 	}
-	if calls := m.outLocked(); len(calls) > 0 {
+	calls := m.outLocked()
+	for range left {
+		calls = append(calls, UnstoppedCall{Op: "statuses"})
+	}
+	if len(calls) > 0 {
 		m.closeErr = &UnstoppedError{calls}
 	}
 	close(m.shutdown)
