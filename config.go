@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,7 +18,8 @@ import (
 const Off = -1
 
 // Config is how a manager behaves. Its zero value works: every field's comment
-// ends with its default. New copies it, so later changes to it change nothing.
+// ends with its default. New copies it, so later changes to it change nothing. A
+// duration is at least 1 ms: 10 is ten nanoseconds, and refused.
 type Config struct {
 	// Notifier is told about finished runs. Defaults to the client if it is a
 	// Notifier; else nobody is told and parents read with Drain.
@@ -79,13 +81,13 @@ type KeyLimits struct {
 
 // SpawnLimits keep agents from launching without end.
 type SpawnLimits struct {
-	Depth        int // a root's child has depth 1. Defaults to 3; Off leaves 256, beyond which a chain is taken for a cycle.
+	Depth        int // a root's child has depth 1. Defaults to 3; at most 256, as with Off: a longer chain is taken for a cycle.
 	LivePerRoot  int // descendants of one root that have not ended. Defaults to 64.
 	TotalPerRoot int // descendants of one root ever launched. Defaults to Off.
 	QueueDepth   int // tasks waiting in one queue. Defaults to Off.
 }
 
-// TaskLimits bound one task.
+// TaskLimits bound one task. A duration is at least 1 ms.
 type TaskLimits struct {
 	// QueueWait is how long a run may wait for its lease. Defaults to Off.
 	QueueWait time.Duration
@@ -147,17 +149,18 @@ type number interface{ ~int | ~int64 }
 
 // setting is one number of a Config with its rule.
 type setting struct {
-	field string
-	get   func(*Config) (value int64, text string)
-	def   func(*Config)
-	least int64 // Off, or the least value allowed
+	field       string
+	get         func(*Config) (value int64, text string)
+	def         func(*Config)
+	off         bool // Off is allowed
+	least, most int64
+	rule        string
 }
 
-// set describes a setting. The default replaces 0; least is the least value allowed.
-func set[T number](field string, at func(*Config) *T, def, least T) setting {
+// set describes a setting. The default replaces 0.
+func set[T number](field string, at func(*Config) *T, def, least T, off bool, rule string) setting {
 	return setting{
-		field: field,
-		least: int64(least),
+		field: field, off: off, least: int64(least), most: math.MaxInt64, rule: rule,
 		get: func(c *Config) (int64, string) {
 			v := *at(c)
 			return int64(v), fmt.Sprint(v)
@@ -170,28 +173,58 @@ func set[T number](field string, at func(*Config) *T, def, least T) setting {
 	}
 }
 
+// count is a setting that counts something; least is the least value allowed.
+func count(field string, at func(*Config) *int, def, least int) setting {
+	return set(field, at, def, max(least, 1), least == Off, leastRule(int64(least)))
+}
+
+// leastTime is the shortest duration that can be set: less is a number whose unit was
+// forgotten, as 10 for ten seconds.
+const (
+	leastTime    = time.Millisecond
+	durationRule = "must be at least 1ms"
+)
+
+// duration is a setting of at least leastTime; least is that, or Off where that is
+// allowed too.
+func duration(field string, at func(*Config) *time.Duration, def, least time.Duration) setting {
+	rule := durationRule + ", or 0 for the default"
+	if least == Off {
+		rule = durationRule + ", 0 for the default, or Off"
+	}
+	return set(field, at, def, leastTime, least == Off, rule)
+}
+
+// upTo bounds a setting from above as well.
+func (s setting) upTo(most int64) setting {
+	s.most, s.rule = most, "must be from "+strconv.FormatInt(s.least, 10)+" to "+strconv.FormatInt(most, 10)+", 0 for the default, or Off"
+	return s
+}
+
+func (s *setting) allows(v int64) bool { return v >= s.least && v <= s.most || v == Off && s.off }
+
 // settings is every number of Config: its name, its default, its least value.
 var settings = []setting{
-	set("Config.Keys.Default", func(c *Config) *int { return &c.Keys.Default }, 5, Off),
-	set("Config.Keys.Global", func(c *Config) *int { return &c.Keys.Global }, Off, Off),
-	set("Config.Keys.PerParent", func(c *Config) *int { return &c.Keys.PerParent }, Off, Off),
-	set("Config.Keys.Starts", func(c *Config) *int { return &c.Keys.Starts }, Off, Off),
-	set("Config.Spawn.Depth", func(c *Config) *int { return &c.Spawn.Depth }, 3, Off),
-	set("Config.Spawn.LivePerRoot", func(c *Config) *int { return &c.Spawn.LivePerRoot }, 64, Off),
-	set("Config.Spawn.TotalPerRoot", func(c *Config) *int { return &c.Spawn.TotalPerRoot }, Off, Off),
-	set("Config.Spawn.QueueDepth", func(c *Config) *int { return &c.Spawn.QueueDepth }, Off, Off),
-	set("Config.Task.QueueWait", func(c *Config) *time.Duration { return &c.Task.QueueWait }, Off, Off),
-	set("Config.Task.Start", func(c *Config) *time.Duration { return &c.Task.Start }, 60*time.Second, Off),
-	set("Config.Task.ResultBytes", func(c *Config) *int { return &c.Task.ResultBytes }, 256<<10, Off),
-	set("Config.Mailbox.Gather", func(c *Config) *time.Duration { return &c.Mailbox.Gather }, 100*time.Millisecond, Off),
-	set("Config.Mailbox.GatherMax", func(c *Config) *time.Duration { return &c.Mailbox.GatherMax }, time.Second, Off),
-	set("Config.Mailbox.Tries", func(c *Config) *int { return &c.Mailbox.Tries }, 8, 1),
-	set("Config.Mailbox.Backoff", func(c *Config) *time.Duration { return &c.Mailbox.Backoff }, 500*time.Millisecond, 1),
-	set("Config.Mailbox.BackoffMax", func(c *Config) *time.Duration { return &c.Mailbox.BackoffMax }, 30*time.Second, 1),
-	set("Config.Mailbox.Timeout", func(c *Config) *time.Duration { return &c.Mailbox.Timeout }, 30*time.Second, 1),
-	set("Config.Mailbox.PreviewBytes", func(c *Config) *int { return &c.Mailbox.PreviewBytes }, 700, Off),
-	set("Config.Mailbox.TextBytes", func(c *Config) *int { return &c.Mailbox.TextBytes }, 8<<10, 1<<10),
-	set("Config.AbortGrace", func(c *Config) *time.Duration { return &c.AbortGrace }, 10*time.Second, 1),
+	count("Config.Keys.Default", func(c *Config) *int { return &c.Keys.Default }, 5, Off),
+	count("Config.Keys.Global", func(c *Config) *int { return &c.Keys.Global }, Off, Off),
+	count("Config.Keys.PerParent", func(c *Config) *int { return &c.Keys.PerParent }, Off, Off),
+	count("Config.Keys.Starts", func(c *Config) *int { return &c.Keys.Starts }, Off, Off),
+	count("Config.Spawn.Depth", func(c *Config) *int { return &c.Spawn.Depth }, 3, Off).upTo(maxLineage),
+	count("Config.Spawn.LivePerRoot", func(c *Config) *int { return &c.Spawn.LivePerRoot }, 64, Off),
+	count("Config.Spawn.TotalPerRoot", func(c *Config) *int { return &c.Spawn.TotalPerRoot }, Off, Off),
+	count("Config.Spawn.QueueDepth", func(c *Config) *int { return &c.Spawn.QueueDepth }, Off, Off),
+	duration("Config.Task.QueueWait", func(c *Config) *time.Duration { return &c.Task.QueueWait }, Off, Off),
+	duration("Config.Task.Start", func(c *Config) *time.Duration { return &c.Task.Start }, 60*time.Second, Off),
+	count("Config.Task.ResultBytes", func(c *Config) *int { return &c.Task.ResultBytes }, 256<<10, Off),
+	duration("Config.Mailbox.Gather", func(c *Config) *time.Duration { return &c.Mailbox.Gather }, 100*time.Millisecond, Off),
+	duration("Config.Mailbox.GatherMax", func(c *Config) *time.Duration { return &c.Mailbox.GatherMax }, time.Second, Off),
+	count("Config.Mailbox.Tries", func(c *Config) *int { return &c.Mailbox.Tries }, 8, 1),
+	duration("Config.Mailbox.Backoff", func(c *Config) *time.Duration { return &c.Mailbox.Backoff }, 500*time.Millisecond, leastTime),
+	duration("Config.Mailbox.BackoffMax", func(c *Config) *time.Duration { return &c.Mailbox.BackoffMax }, 30*time.Second, leastTime),
+	duration("Config.Mailbox.Timeout", func(c *Config) *time.Duration { return &c.Mailbox.Timeout }, 30*time.Second, leastTime),
+	count("Config.Mailbox.PreviewBytes", func(c *Config) *int { return &c.Mailbox.PreviewBytes }, 700, Off),
+	count("Config.Mailbox.TextBytes", func(c *Config) *int { return &c.Mailbox.TextBytes }, 8<<10, 1<<10),
+	duration("Config.AbortGrace", func(c *Config) *time.Duration { return &c.AbortGrace }, 10*time.Second, leastTime),
 }
 
 // prepared is the configuration a manager runs with: a copy, with defaults, checked.
@@ -206,11 +239,11 @@ func (c Config) prepared() (Config, error) {
 	}
 	for _, s := range settings {
 		s.def(&c)
-		if v, text := s.get(&c); v < s.least || v == 0 {
+		if v, text := s.get(&c); !s.allows(v) {
 			if v == Off {
 				text = "Off"
 			}
-			return c, &InputError{s.field, text, leastRule(s.least)}
+			return c, &InputError{s.field, text, s.rule}
 		}
 	}
 	return c, c.validate()
@@ -281,16 +314,16 @@ func (l *TaskLimits) validate(field string) error {
 		return nil
 	}
 	for _, v := range []struct {
-		name  string
-		value int64
-		text  string
+		name         string
+		value, least int64
+		text, rule   string
 	}{
-		{".QueueWait", int64(l.QueueWait), l.QueueWait.String()},
-		{".Start", int64(l.Start), l.Start.String()},
-		{".ResultBytes", int64(l.ResultBytes), strconv.Itoa(l.ResultBytes)},
+		{".QueueWait", int64(l.QueueWait), int64(leastTime), l.QueueWait.String(), durationRule},
+		{".Start", int64(l.Start), int64(leastTime), l.Start.String(), durationRule},
+		{".ResultBytes", int64(l.ResultBytes), 1, strconv.Itoa(l.ResultBytes), "must be positive"},
 	} {
-		if v.value < Off {
-			return &InputError{field + v.name, v.text, "must be positive, 0 to inherit, or Off"}
+		if v.value < v.least && v.value != 0 && v.value != Off {
+			return &InputError{field + v.name, v.text, v.rule + ", 0 to inherit, or Off"}
 		}
 	}
 	return nil

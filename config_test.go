@@ -2,6 +2,7 @@ package subagent
 
 import (
 	"fmt"
+	"math"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,6 +34,31 @@ type configNumber struct {
 	set   func(*Config, int)
 	time  bool
 	least int // Off where that is allowed
+}
+
+// rule is the rule for a number, in words, and as a test.
+func (l *configNumber) rule() (words string, allows func(n int) bool) {
+	at := max(l.least, 1)
+	if l.time {
+		at = int(time.Millisecond)
+	}
+	most := math.MaxInt
+	if l.field == "Spawn.Depth" { // what is deeper is taken for a cycle
+		most = 256
+	}
+	allows = func(n int) bool { return n == 0 || n >= at && n <= most || n == Off && l.least == Off }
+	switch {
+	case most == 256:
+		return "must be from 1 to 256, 0 for the default, or Off", allows
+	case l.time && l.least == Off:
+		return "must be at least 1ms, 0 for the default, or Off", allows
+	case l.time:
+		return "must be at least 1ms, or 0 for the default", allows
+	case l.least == Off:
+		return "must be positive, 0 for the default, or Off", allows
+	default:
+		return fmt.Sprintf("must be at least %d, or 0 for the default", at), allows
+	}
 }
 
 func configNumbers() []configNumber {
@@ -72,15 +98,12 @@ func TestConfigNumbers(t *testing.T) {
 	for _, l := range configNumbers() {
 		named["Config."+l.field] = true
 		t.Run(l.field, func(t *testing.T) {
-			rule := "must be positive, 0 for the default, or Off"
-			if l.least != Off {
-				rule = fmt.Sprintf("must be at least %d, or 0 for the default", l.least)
-			}
-			for _, n := range []int{-1_000_000_007, -2, Off, 0, 1, 1023, 1024, 1_000_000_007} {
+			rule, allows := l.rule()
+			for _, n := range []int{-1_000_000_007, -2, Off, 0, 1, 10, 256, 257, 1023, 1024, 999_999, 1_000_000, 1_000_000_007} {
 				var c Config
 				l.set(&c, n)
 				m, err := New(&stub{}, c)
-				if n == 0 || n >= l.least {
+				if allows(n) {
 					require.NoError(t, err, n)
 					require.NoError(t, m.Close())
 					continue
@@ -139,8 +162,9 @@ func TestConfigAgents(t *testing.T) {
 		{"alias is an agent", agents{"a": {Aliases: []string{"b"}}, "b": {}}, `Config.Agents["b"]`, `"b"`, `the name belongs to agent "a" already`},
 		{"alias twice", agents{"a": {Aliases: []string{"x", "x"}}}, `Config.Agents["a"]`, `"x"`, `the name belongs to agent "a" already`},
 		{"alias is its own", agents{"a": {Aliases: []string{"a"}}}, `Config.Agents["a"]`, `"a"`, `the name belongs to agent "a" already`},
-		{"queue wait", agents{"a": {Limits: &TaskLimits{QueueWait: -2}}}, `Config.Agents["a"].Limits.QueueWait`, "-2ns", "must be positive, 0 to inherit, or Off"},
-		{"start", agents{"a": {Limits: &TaskLimits{Start: -2}}}, `Config.Agents["a"].Limits.Start`, "-2ns", "must be positive, 0 to inherit, or Off"},
+		{"queue wait", agents{"a": {Limits: &TaskLimits{QueueWait: -2}}}, `Config.Agents["a"].Limits.QueueWait`, "-2ns", "must be at least 1ms, 0 to inherit, or Off"},
+		{"start", agents{"a": {Limits: &TaskLimits{Start: -2}}}, `Config.Agents["a"].Limits.Start`, "-2ns", "must be at least 1ms, 0 to inherit, or Off"},
+		{"start without a unit", agents{"a": {Limits: &TaskLimits{Start: 60}}}, `Config.Agents["a"].Limits.Start`, "60ns", "must be at least 1ms, 0 to inherit, or Off"},
 		{"result bytes", agents{"a": {Limits: &TaskLimits{ResultBytes: -2}}}, `Config.Agents["a"].Limits.ResultBytes`, "-2", "must be positive, 0 to inherit, or Off"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -149,7 +173,7 @@ func TestConfigAgents(t *testing.T) {
 		})
 	}
 	m := newManager(t, &stub{}, Config{Agents: agents{
-		"a": {Aliases: []string{"b", "c d"}, Limits: &TaskLimits{QueueWait: Off, Start: 1, ResultBytes: Off}},
+		"a": {Aliases: []string{"b", "c d"}, Limits: &TaskLimits{QueueWait: Off, Start: time.Millisecond, ResultBytes: Off}},
 		"x": {Limits: &TaskLimits{}},
 	}})
 	require.Equal(t, []string{"a", "x"}, m.launchable())
