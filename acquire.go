@@ -12,7 +12,7 @@ import (
 type Holder struct {
 	Parent SessionID // "": under no parent's cap
 	Agent  string    // required
-	Model  string    // "": the agent's model as configured, else the agent's own queue
+	Model  string    // "provider/model" or a bare name; "": the agent's model as configured, else the agent's own queue
 }
 
 // Lease is permission to run work of the host's own under the manager's limits.
@@ -56,12 +56,16 @@ func (m *BackgroundManager) Acquire(ctx context.Context, h Holder) (*Lease, erro
 	if name == "" {
 		return nil, &InputError{"Holder.Agent", strconv.Quote(h.Agent), "a name is required"}
 	}
+	h.Model = strings.TrimSpace(h.Model)
+	if err := checkModel("Holder.Model", h.Model); err != nil {
+		return nil, err
+	}
 	agent, err := m.agent(name)
 	if err != nil {
 		return nil, err
 	}
 	h.Agent = cmp.Or(agent.name, name)
-	h.Model = cmp.Or(strings.TrimSpace(h.Model), agent.Model)
+	h.Model = cmp.Or(h.Model, agent.Model)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}

@@ -9,7 +9,6 @@ import (
 	"math"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -71,12 +70,12 @@ type Config struct {
 // models it runs with. In each map 0 means as if absent and Off means no limit.
 type KeyLimits struct {
 	Default   int            // per queue. Defaults to 5.
-	Models    map[string]int // by "provider/model"
-	Providers map[string]int // by what stands before the first "/"
-	Agents    map[string]int
-	Global    int // over everything. Defaults to Off.
-	PerParent int // over the children of one parent session. Defaults to Off.
-	Starts    int // sessions being created at one time. Defaults to Off.
+	Models    map[string]int // by "provider/model", or a bare name
+	Providers map[string]int // by what stands before a model's first "/"; a bare name has none
+	Agents    map[string]int // by name; with Config.Agents by that of one of them, and no alias
+	Global    int            // over everything. Defaults to Off.
+	PerParent int            // over the children of one parent session. Defaults to Off.
+	Starts    int            // sessions being created at one time. Defaults to Off.
 }
 
 // SpawnLimits keep agents from launching without end.
@@ -99,11 +98,11 @@ type TaskLimits struct {
 
 // Agent is one entry of Config.Agents.
 type Agent struct {
-	Aliases  []string // other names for it
-	Model    string   // the model of launches that name none
-	Tools    map[string]bool
-	Limits   *TaskLimits
-	Disabled bool // known, but not to be launched
+	Aliases  []string        // other names for it
+	Model    string          // the model of launches that name none, as in LaunchInput
+	Tools    map[string]bool // switches tools on and off; off anywhere is off
+	Limits   *TaskLimits     // beats Config.Task, field by field; nil: nothing of its own
+	Disabled bool            // known, but not to be launched
 }
 
 // MailboxPolicy is how finished runs are told to parents.
@@ -254,58 +253,6 @@ func leastRule(least int64) string {
 		return "must be positive, 0 for the default, or Off"
 	}
 	return "must be at least " + strconv.FormatInt(least, 10) + ", or 0 for the default"
-}
-
-func (c *Config) validate() error {
-	for _, m := range []struct {
-		field  string
-		limits map[string]int
-		named  func(string) bool
-		rule   string
-	}{
-		{"Config.Keys.Models", c.Keys.Models, func(n string) bool { return n == strings.TrimSpace(n) }, "a model's name has no space around it"},
-		{"Config.Keys.Providers", c.Keys.Providers, func(n string) bool { return n == strings.TrimSpace(n) && !strings.Contains(n, "/") }, "a provider is what stands before a model's first slash"},
-		{"Config.Keys.Agents", c.Keys.Agents, c.mayLimit, "must be the name, and no alias, of one of Config.Agents"},
-	} {
-		for _, name := range slices.Sorted(maps.Keys(m.limits)) {
-			field := fmt.Sprintf("%s[%q]", m.field, name)
-			if n := m.limits[name]; n < Off {
-				return &InputError{field, strconv.Itoa(n), leastRule(Off)}
-			}
-			if name == "" || !m.named(name) {
-				return &InputError{field, strconv.Itoa(m.limits[name]), m.rule}
-			}
-		}
-	}
-	return c.validateAgents()
-}
-
-// mayLimit reports whether there can be tasks of an agent with this name.
-func (c *Config) mayLimit(name string) bool {
-	_, ok := c.Agents[name]
-	return ok || c.Agents == nil && cleanAgent(name) == name
-}
-
-// validateAgents checks each agent, and that no name stands for two.
-func (c *Config) validateAgents() error {
-	owner := map[string]string{}
-	for _, name := range slices.Sorted(maps.Keys(c.Agents)) {
-		agent := c.Agents[name]
-		field := fmt.Sprintf("Config.Agents[%q]", name)
-		if err := agent.Limits.validate(field + ".Limits"); err != nil {
-			return err
-		}
-		for _, n := range append([]string{name}, agent.Aliases...) {
-			switch other, taken := owner[n]; {
-			case cleanAgent(n) != n || n == "":
-				return &InputError{field, strconv.Quote(n), "a name can't be blank or stand in quotes or slashes"}
-			case taken:
-				return &InputError{field, strconv.Quote(n), fmt.Sprintf("the name belongs to agent %q already", other)}
-			}
-			owner[n] = name
-		}
-	}
-	return nil
 }
 
 // validate checks the limits of one launch or agent, where 0 means inherited.

@@ -156,12 +156,15 @@ func TestConfigAgents(t *testing.T) {
 		{"spaces", agents{" a": {}}, `Config.Agents[" a"]`, `" a"`, shape},
 		{"quotes", agents{"'a'": {}}, `Config.Agents["'a'"]`, `"'a'"`, shape},
 		{"slash", agents{"/a": {}}, `Config.Agents["/a"]`, `"/a"`, shape},
-		{"blank alias", agents{"a": {Aliases: []string{"b", ""}}}, `Config.Agents["a"]`, `""`, shape},
-		{"alias in quotes", agents{"a": {Aliases: []string{"`b`"}}}, `Config.Agents["a"]`, "\"`b`\"", shape},
-		{"alias of two", agents{"a": {Aliases: []string{"x"}}, "b": {Aliases: []string{"x"}}}, `Config.Agents["b"]`, `"x"`, `the name belongs to agent "a" already`},
+		{"blank alias", agents{"a": {Aliases: []string{"b", ""}}}, `Config.Agents["a"].Aliases[1]`, `""`, shape},
+		{"alias in quotes", agents{"a": {Aliases: []string{"`b`"}}}, `Config.Agents["a"].Aliases[0]`, "\"`b`\"", shape},
+		{"alias of two", agents{"a": {Aliases: []string{"x"}}, "b": {Aliases: []string{"x"}}}, `Config.Agents["b"].Aliases[0]`, `"x"`, `the name belongs to agent "a" already`},
 		{"alias is an agent", agents{"a": {Aliases: []string{"b"}}, "b": {}}, `Config.Agents["b"]`, `"b"`, `the name belongs to agent "a" already`},
-		{"alias twice", agents{"a": {Aliases: []string{"x", "x"}}}, `Config.Agents["a"]`, `"x"`, `the name belongs to agent "a" already`},
-		{"alias is its own", agents{"a": {Aliases: []string{"a"}}}, `Config.Agents["a"]`, `"a"`, `the name belongs to agent "a" already`},
+		{"alias twice", agents{"a": {Aliases: []string{"x", "x"}}}, `Config.Agents["a"].Aliases[1]`, `"x"`, `the name belongs to agent "a" already`},
+		{"alias is its own", agents{"a": {Aliases: []string{"a"}}}, `Config.Agents["a"].Aliases[0]`, `"a"`, `the name belongs to agent "a" already`},
+		{"model without a name", agents{"a": {Model: "x/"}}, `Config.Agents["a"].Model`, `"x/"`, modelRule},
+		{"model in spaces", agents{"a": {Model: " x/y"}}, `Config.Agents["a"].Model`, `" x/y"`, modelRule},
+		{"tool", agents{"a": {Tools: map[string]bool{"read": true, "": false}}}, `Config.Agents["a"].Tools[""]`, `""`, toolRule},
 		{"queue wait", agents{"a": {Limits: &TaskLimits{QueueWait: -2}}}, `Config.Agents["a"].Limits.QueueWait`, "-2ns", "must be at least 1ms, 0 to inherit, or Off"},
 		{"start", agents{"a": {Limits: &TaskLimits{Start: -2}}}, `Config.Agents["a"].Limits.Start`, "-2ns", "must be at least 1ms, 0 to inherit, or Off"},
 		{"start without a unit", agents{"a": {Limits: &TaskLimits{Start: 60}}}, `Config.Agents["a"].Limits.Start`, "60ns", "must be at least 1ms, 0 to inherit, or Off"},
@@ -177,6 +180,69 @@ func TestConfigAgents(t *testing.T) {
 		"x": {Limits: &TaskLimits{}},
 	}})
 	require.Equal(t, []string{"a", "x"}, m.launchable())
+}
+
+// A name that nothing can have is refused where it stands, and so by SetLimit: no
+// limit is set that would never count.
+func TestLimitsOfNamesRefused(t *testing.T) {
+	agents := map[string]Agent{"a": {Aliases: []string{"b"}}}
+	const empty = "a name must not be empty"
+	for _, c := range []struct {
+		key    Key
+		agents map[string]Agent
+		rule   string
+	}{
+		{Key{ModelKey, ""}, nil, empty},
+		{Key{ModelKey, " x/y"}, nil, modelRule},
+		{Key{ModelKey, "x/"}, nil, modelRule},
+		{Key{ModelKey, "/y"}, nil, modelRule},
+		{Key{ModelKey, "/"}, nil, modelRule},
+		{Key{ProviderKey, ""}, nil, empty},
+		{Key{ProviderKey, "x "}, nil, providerRule},
+		{Key{ProviderKey, "x/y"}, nil, providerRule},
+		{Key{AgentKey, ""}, agents, empty},
+		{Key{AgentKey, "'a'"}, nil, agentRule},
+		{Key{AgentKey, "c"}, agents, memberRule},
+		{Key{AgentKey, "b"}, agents, memberRule},
+		{Key{AgentKey, "/a/"}, agents, memberRule},
+		{Key{AgentKey, "a"}, map[string]Agent{}, memberRule},
+		// What is a name:
+		{Key{ModelKey, "x/y"}, nil, ""},
+		{Key{ModelKey, "x/y/z:1"}, nil, ""},
+		{Key{ModelKey, "bare"}, nil, ""},
+		{Key{ProviderKey, "x"}, nil, ""},
+		{Key{AgentKey, "any"}, nil, ""},
+		{Key{AgentKey, "a"}, agents, ""},
+	} {
+		t.Run(fmt.Sprintf("%s %d agents", c.key, len(c.agents)), func(t *testing.T) {
+			cfg, limits := Config{Agents: c.agents}, map[string]int{c.key.Name: 3}
+			field := map[KeyKind]string{ModelKey: "Models", ProviderKey: "Providers", AgentKey: "Agents"}[c.key.Kind]
+			switch c.key.Kind {
+			case ModelKey:
+				cfg.Keys.Models = limits
+			case ProviderKey:
+				cfg.Keys.Providers = limits
+			case AgentKey:
+				cfg.Keys.Agents = limits
+			}
+			m := newManager(t, &stub{}, Config{Agents: c.agents})
+			_, err := New(&stub{}, cfg)
+			if c.rule == "" {
+				require.NoError(t, err)
+				require.NoError(t, m.SetLimit(c.key, 3))
+				return
+			}
+			wrong(fmt.Sprintf("Config.Keys.%s[%q]", field, c.key.Name), fmt.Sprintf("%q", c.key.Name), c.rule)(t, err)
+			if c.key.Name != "" { // see TestSetLimitRefused
+				wrong("key", c.key.String(), c.rule)(t, m.SetLimit(c.key, 3))
+			}
+		})
+	}
+}
+
+func TestConfigTools(t *testing.T) {
+	_, err := New(&stub{}, Config{Tools: map[string]bool{"read": true, " ": true}})
+	wrong(`Config.Tools[" "]`, `" "`, toolRule)(t, err)
 }
 
 func TestNewNeedsAClient(t *testing.T) {

@@ -1,6 +1,7 @@
 package subagent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -18,11 +19,13 @@ type LaunchInput struct {
 	// Agent runs the task. Required. Space, quotes, slashes and backslashes around
 	// the name are taken off, as models write them; an alias becomes its agent.
 	Agent string
-	// Prompt is the child's first message. Required.
+	// Prompt is the child's first message. Required. Its size is not bounded, and it
+	// is kept as long as the task: what a model wrote, the host bounds, say in
+	// Config.Admit.
 	Prompt string
 
 	Description string // a few words for people
-	Model       string // "provider/model". Defaults to the agent's, else to the client's choice.
+	Model       string // "provider/model", or a bare name, which has no provider. Defaults to the agent's, else to the client's choice.
 	Variant     string // of the model, as the client knows it
 	System      string // extra system text
 	Dir         string // working directory. Defaults to the client's choice.
@@ -160,8 +163,15 @@ func (m *BackgroundManager) resolve(in *LaunchInput) (*TaskLimits, error) {
 			return nil, &InputError{r.field, strconv.Quote(r.value), r.rule}
 		}
 	}
-	if err := in.Limits.validate("LaunchInput.Limits"); err != nil {
-		return nil, err
+	in.Model = strings.TrimSpace(in.Model)
+	for _, err := range []error{
+		in.Limits.validate("LaunchInput.Limits"),
+		checkModel("LaunchInput.Model", in.Model),
+		checkTools("LaunchInput.Tools", in.Tools),
+	} {
+		if err != nil {
+			return nil, err
+		}
 	}
 	agent, err := m.agent(in.Agent)
 	if err != nil {
@@ -170,9 +180,7 @@ func (m *BackgroundManager) resolve(in *LaunchInput) (*TaskLimits, error) {
 	if agent.name != "" {
 		in.Agent = agent.name
 	}
-	if in.Model = strings.TrimSpace(in.Model); in.Model == "" {
-		in.Model = agent.Model
-	}
+	in.Model = cmp.Or(in.Model, agent.Model)
 	in.Tools = maps.Clone(in.Tools)
 	in.Labels = maps.Clone(in.Labels)
 	limits := &m.cfg.Task
@@ -182,9 +190,6 @@ func (m *BackgroundManager) resolve(in *LaunchInput) (*TaskLimits, error) {
 	}
 	return limits, nil
 }
-
-// cleanAgent takes off what models put around a name.
-func cleanAgent(name string) string { return strings.Trim(name, " \t\r\n\"'`/\\") }
 
 type namedAgent struct {
 	Agent

@@ -103,6 +103,10 @@ func refusals() []refusal {
 		input("start without a unit", func(in *LaunchInput) { in.Limits = &TaskLimits{Start: 60} }, wrong("LaunchInput.Limits.Start", "60ns", unit)),
 		input("result bytes", func(in *LaunchInput) { in.Limits = &TaskLimits{ResultBytes: -3} }, wrong("LaunchInput.Limits.ResultBytes", "-3", inherit)),
 
+		input("model without a name", func(in *LaunchInput) { in.Model = "x/" }, wrong("LaunchInput.Model", `"x/"`, modelRule)),
+		input("model without a provider", func(in *LaunchInput) { in.Model = " /y" }, wrong("LaunchInput.Model", `"/y"`, modelRule)),
+		input("tool without a name", func(in *LaunchInput) { in.Tools = map[string]bool{"": false} }, wrong(`LaunchInput.Tools[""]`, `""`, toolRule)),
+
 		// Scenarios C043 and C046.
 		{name: "unknown agent", cfg: Config{Agents: agents}, change: changed(func(in *LaunchInput) { in.Agent = "/Explore/" }), check: unknown(ErrUnknownAgent, "Explore")},
 		{name: "disabled agent", cfg: Config{Agents: agents}, change: changed(func(in *LaunchInput) { in.Agent = "old" }), check: unknown(ErrAgentDisabled, "old")},
