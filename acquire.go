@@ -52,6 +52,9 @@ func (w *waiter) grantLocked(m *BackgroundManager, l lease) {
 // the caller gives back with Release. The error is an *[InputError], an *[AgentError],
 // ErrClosed, or ctx's own, and then nothing is held.
 func (m *BackgroundManager) Acquire(ctx context.Context, h Holder) (*Lease, error) {
+	if err := m.made(); err != nil {
+		return nil, err
+	}
 	name := cleanAgent(h.Agent)
 	if name == "" {
 		return nil, &InputError{"Holder.Agent", strconv.Quote(h.Agent), "a name is required"}

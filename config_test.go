@@ -245,9 +245,58 @@ func TestConfigTools(t *testing.T) {
 	wrong(`Config.Tools[" "]`, `" "`, toolRule)(t, err)
 }
 
+// A client or notifier that can't be called is refused by New, and not found out by a
+// panic in the first task.
 func TestNewNeedsAClient(t *testing.T) {
-	_, err := New(nil, Config{})
-	wrong("client", "nil", "a SessionClient is needed")(t, err)
+	var notifier *inbox
+	const client, rule = "a SessionClient is needed", "can't be called; leave it out for the default"
+	for _, c := range []struct {
+		client             SessionClient
+		notifier           Notifier
+		field, value, rule string
+	}{
+		{nil, nil, "client", "nil", client},
+		{(*stub)(nil), nil, "client", "(*subagent.stub)(nil)", client},
+		{(*BlockingClient)(nil), nil, "client", "(*subagent.BlockingClient)(nil)", client},
+		{&stub{}, NotifierFunc(nil), "Config.Notifier", "(subagent.NotifierFunc)(nil)", rule},
+		{&stub{}, notifier, "Config.Notifier", "(*subagent.inbox)(nil)", rule},
+	} {
+		m, err := New(c.client, Config{Notifier: c.notifier})
+		require.Nil(t, m)
+		wrong(c.field, c.value, c.rule)(t, err)
+	}
+	require.Panics(t, func() { Func(nil) })
+}
+
+// A manager that New did not make says so, whatever it is asked to do.
+func TestManagerNotMadeByNew(t *testing.T) {
+	for name, m := range map[string]*BackgroundManager{"zero": {}, "nil": nil} {
+		ctx := t.Context()
+		for verb, call := range map[string]func() error{
+			"Launch":    func() error { _, err := m.Launch(ctx, work("p")); return err },
+			"CanLaunch": func() error { return m.CanLaunch(ctx, work("p")) },
+			"Do":        func() error { _, err := m.Do(ctx, work("p")); return err },
+			"Reserve":   func() error { _, err := m.Reserve(ctx, "p"); return err },
+			"Acquire":   func() error { _, err := m.Acquire(ctx, Holder{Agent: "a"}); return err },
+			"WaitAny":   func() error { _, err := m.WaitAny(ctx, Filter{}); return err },
+			"WaitAll":   func() error { _, err := m.WaitAll(ctx, Filter{}); return err },
+			"CancelAll": func() error { _, err := m.CancelAll(ctx, Filter{Parent: "p"}, CancelOptions{}); return err },
+			"SetLimit":  func() error { return m.SetLimit(Key{Kind: GlobalKey}, 1) },
+			"Shutdown":  func() error { return m.Shutdown(ctx) },
+			"Close":     func() error { return m.Close() },
+		} {
+			t.Run(name+" "+verb, func(t *testing.T) {
+				wrong("BackgroundManager", "nil or its zero value", "make one with New")(t, call())
+			})
+		}
+		require.Empty(t, m.List(Filter{}))
+	}
+	var m BackgroundManager
+	_, err := m.Get("bg_1")
+	require.ErrorIs(t, err, ErrNotFound)
+	_, err = m.Cancel(t.Context(), "bg_1", CancelOptions{})
+	require.ErrorIs(t, err, ErrNotFound)
+	require.Zero(t, m.Pending("p"))
 }
 
 // A limit that a launch leaves open comes from its agent, then from the manager.

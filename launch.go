@@ -109,6 +109,9 @@ func capture(in *LaunchInput) captured {
 // plan checks an input, resolves what it leaves open, asks the host where it must,
 // and makes the task, which is not in the books yet. It records nothing.
 func (m *BackgroundManager) plan(ctx context.Context, in LaunchInput) (*task, origin, error) {
+	if err := m.made(); err != nil {
+		return nil, origin{}, err
+	}
 	if ctx.Err() != nil {
 		return nil, origin{}, context.Cause(ctx)
 	}

@@ -118,6 +118,9 @@ type Reservation struct {
 // Reserve takes a place under the spawn limits for a child of parent that will be
 // made elsewhere. Its errors are those of Launch.
 func (m *BackgroundManager) Reserve(ctx context.Context, parent SessionID) (*Reservation, error) {
+	if err := m.made(); err != nil {
+		return nil, err
+	}
 	if parent == "" {
 		return nil, &InputError{"parent", `""`, "a session is required"}
 	}

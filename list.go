@@ -143,6 +143,9 @@ func (f *Filter) whole(why string) error {
 // matcher makes the test for a task out of a filter. The test reads the books. The
 // error is an *[InputError].
 func (m *BackgroundManager) matcher(f Filter) (func(*task) bool, error) {
+	if err := m.made(); err != nil {
+		return nil, err
+	}
 	if f.Limit < 0 {
 		return nil, &InputError{"Filter.Limit", strconv.Itoa(f.Limit), "can't be negative"}
 	}

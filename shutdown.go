@@ -67,6 +67,9 @@ func (e *UnstoppedError) Is(target error) bool { return target == ErrUnstopped }
 // end by then, or nil; nothing else of the manager runs on. Calls may overlap:
 // all get the same outcome, and the first ctx to end counts.
 func (m *BackgroundManager) Shutdown(ctx context.Context) error {
+	if err := m.made(); err != nil {
+		return err
+	}
 	stop := context.AfterFunc(ctx, m.hurryUp)
 	defer stop()
 	if ctx.Err() != nil {

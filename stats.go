@@ -106,6 +106,9 @@ func (m *BackgroundManager) keyStatsLocked(list []KeyStats, s *semaphore) []KeyS
 // agent is one of Config.Agents, where that is set, and no alias. The error is an
 // *[InputError].
 func (m *BackgroundManager) SetLimit(k Key, limit int) error {
+	if err := m.made(); err != nil {
+		return err
+	}
 	if limit < Off {
 		return &InputError{"limit", strconv.Itoa(limit), leastRule(Off)}
 	}
