@@ -58,9 +58,12 @@ type Config struct {
 	Admit func(context.Context, LaunchInput, Lineage) error
 
 	// Logger gets one line per transition and per failed delivery, never a prompt
-	// or a result. Lines are written in order by a goroutine of their own; a handler
-	// that is slow holds up nothing, and of those that wait for it at most 10 000 are
-	// kept. Defaults to nil: silent.
+	// or a result. A run that failed or was interrupted, and a delivery that failed,
+	// are warnings; of the error they name the class or the Go type alone, since its
+	// text may hold what a model wrote, or a secret: Task.Reason and Pending have it.
+	// Lines are written in order by a goroutine of their own; a handler that is slow
+	// holds up nothing, and of those that wait for it at most 10 000 are kept.
+	// Defaults to nil: silent.
 	Logger *slog.Logger
 }
 

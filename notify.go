@@ -277,6 +277,7 @@ func (m *BackgroundManager) deliveredLocked(b *mailbox, d Delivery, err error) {
 	b.lastErr, b.busy = err, d == Busy
 	if d == Unknown {
 		b.failed++
+		m.logDeliveryLocked(b)
 	}
 	switch {
 	case d == Accepted:
