@@ -25,7 +25,9 @@ func Example() {
 		log.Fatal(err)
 	}
 	defer m.Close()
-	go oc.Run(ctx, m.HandleEvent) // the server's events
+	go func() {
+		log.Println("no more events:", oc.Run(ctx, m.HandleEvent)) // until ctx ends, or the server does not let us in
+	}()
 
 	parent := subagent.SessionID("ses_…") // who delegates
 	task, err := m.Launch(ctx, subagent.LaunchInput{Parent: parent, Agent: "explore", Prompt: "Where are errors logged?"})
