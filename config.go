@@ -138,10 +138,11 @@ type MailboxPolicy struct {
 // InputError is a value that breaks a rule. Nothing was changed by the call.
 type InputError struct {
 	Field string // as written in Go: "Config.Keys.Default"
-	Value string
-	Rule  string
+	Value string // as text; names are quoted, and Off is spelt out
+	Rule  string // what it must be
 }
 
+// Error names the field, its value and the rule.
 func (e *InputError) Error() string {
 	return fmt.Sprintf("subagent: %s is %s: %s", e.Field, e.Value, e.Rule)
 }

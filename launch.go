@@ -28,7 +28,7 @@ type LaunchInput struct {
 	Model       string // "provider/model", or a bare name, which has no provider. Defaults to the agent's, else to the client's choice.
 	Variant     string // of the model, as the client knows it
 	System      string // extra system text
-	Dir         string // working directory. Defaults to the client's choice.
+	Dir         string // working directory, in the file system of the client's host, which may want it absolute. Defaults to the client's choice.
 	Origin      string // the parent's tool call that asked
 
 	Tools    map[string]bool   // switches tools on and off; off anywhere is off
@@ -77,10 +77,12 @@ type AgentError struct {
 	Known []string // the agents that may be launched, sorted
 }
 
+// Error names the agent and those that may be launched.
 func (e *AgentError) Error() string {
 	return fmt.Sprintf("%v: %q; those that may be launched: %q", e.Kind, e.Agent, e.Known)
 }
 
+// Unwrap returns Kind.
 func (e *AgentError) Unwrap() error { return e.Kind }
 
 // captured is what a task keeps of its LaunchInput; its owner knows the parent.

@@ -42,6 +42,7 @@ type release struct {
 	err  error // what Release returned; nil while it is out
 }
 
+// Error lists the calls in one line.
 func (e *UnstoppedError) Error() string {
 	parts := make([]string, len(e.Calls))
 	for i, c := range e.Calls {
