@@ -20,8 +20,7 @@ type LaunchInput struct {
 	// the name are taken off, as models write them; an alias becomes its agent.
 	Agent string
 	// Prompt is the child's first message. Required. Its size is not bounded, and it
-	// is kept as long as the task: what a model wrote, the host bounds, say in
-	// Config.Admit.
+	// is kept as long as the task; Config.Admit can refuse one that is too long.
 	Prompt string
 
 	Description string // a few words for people
