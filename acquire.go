@@ -12,7 +12,7 @@ import (
 type Holder struct {
 	Parent SessionID // "": under no parent's cap
 	Agent  string    // required
-	Model  string    // "": the agent's model as configured, else the agent's own queue
+	Model  string    // "provider/model" or a bare name; "": the agent's model as configured, else the agent's own queue
 }
 
 // Lease is permission to run work of the host's own under the manager's limits.
@@ -52,16 +52,23 @@ func (w *waiter) grantLocked(m *BackgroundManager, l lease) {
 // the caller gives back with Release. The error is an *[InputError], an *[AgentError],
 // ErrClosed, or ctx's own, and then nothing is held.
 func (m *BackgroundManager) Acquire(ctx context.Context, h Holder) (*Lease, error) {
+	if err := m.made(); err != nil {
+		return nil, err
+	}
 	name := cleanAgent(h.Agent)
 	if name == "" {
 		return nil, &InputError{"Holder.Agent", strconv.Quote(h.Agent), "a name is required"}
+	}
+	h.Model = strings.TrimSpace(h.Model)
+	if err := checkModel("Holder.Model", h.Model); err != nil {
+		return nil, err
 	}
 	agent, err := m.agent(name)
 	if err != nil {
 		return nil, err
 	}
 	h.Agent = cmp.Or(agent.name, name)
-	h.Model = cmp.Or(strings.TrimSpace(h.Model), agent.Model)
+	h.Model = cmp.Or(h.Model, agent.Model)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}

@@ -251,6 +251,8 @@ func TestAcquireRefused(t *testing.T) {
 		before := inventory(m)
 		_, err := m.Acquire(t.Context(), Holder{Agent: " '' "})
 		wrong("Holder.Agent", `" '' "`, "a name is required")(t, err)
+		_, err = m.Acquire(t.Context(), Holder{Agent: "a", Model: "x/"})
+		wrong("Holder.Model", `"x/"`, modelRule)(t, err)
 		ctx, cancel := context.WithCancelCause(t.Context())
 		why := errors.New("why")
 		cancel(why)

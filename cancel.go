@@ -139,15 +139,15 @@ type taskEnding struct {
 }
 
 func (m *BackgroundManager) cancelAll(f Filter, o CancelOptions) ([]taskEnding, error) {
+	if err := f.whole("all that match are cancelled"); err != nil {
+		return nil, err
+	}
+	if f.IDs == nil && f.Parent == "" && f.Root == "" && f.Under == "" && f.Agent == "" && len(f.Labels) == 0 && f.Statuses == nil {
+		return nil, &InputError{"Filter", "empty", "must say what to cancel; to cancel everything, set Statuses to Pending, Starting, Running and InputNeeded"}
+	}
 	match, err := m.matcher(f)
 	if err != nil {
 		return nil, err
-	}
-	if f.Limit != 0 || f.After != "" {
-		return nil, &InputError{"Filter", "set in Limit or After", "all that match are cancelled"}
-	}
-	if f.IDs == nil && f.Parent == "" && f.Root == "" && f.Under == "" && f.Agent == "" && f.Labels == nil && f.Statuses == nil {
-		return nil, &InputError{"Filter", "empty", "what to cancel must be named; Statuses can name everything"}
 	}
 	m.mu.Lock()
 	defer m.unlock()

@@ -14,7 +14,7 @@ import (
 type KeyKind uint8
 
 const (
-	ModelKey      KeyKind = iota + 1 // Name is "provider/model"
+	ModelKey      KeyKind = iota + 1 // Name is "provider/model", or a bare name
 	AgentKey                         // Name is an agent whose tasks name no model; in SetLimit, an agent altogether
 	ProviderKey                      // Name is a provider, over all its models
 	AgentTotalKey                    // Name is an agent, over all models it runs with

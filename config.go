@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -17,7 +17,8 @@ import (
 const Off = -1
 
 // Config is how a manager behaves. Its zero value works: every field's comment
-// ends with its default. New copies it, so later changes to it change nothing.
+// ends with its default. New copies it, so later changes to it change nothing. A
+// duration is at least 1 ms: 10 is ten nanoseconds, and refused.
 type Config struct {
 	// Notifier is told about finished runs. Defaults to the client if it is a
 	// Notifier; else nobody is told and parents read with Drain.
@@ -57,9 +58,12 @@ type Config struct {
 	Admit func(context.Context, LaunchInput, Lineage) error
 
 	// Logger gets one line per transition and per failed delivery, never a prompt
-	// or a result. Lines are written in order by a goroutine of their own; a handler
-	// that is slow holds up nothing, and of those that wait for it at most 10 000 are
-	// kept. Defaults to nil: silent.
+	// or a result. A run that failed or was interrupted, and a delivery that failed,
+	// are warnings; of the error they name the class or the Go type alone, since its
+	// text may hold what a model wrote, or a secret: Task.Reason and Pending have it.
+	// Lines are written in order by a goroutine of their own; a handler that is slow
+	// holds up nothing, and of those that wait for it at most 10 000 are kept.
+	// Defaults to nil: silent.
 	Logger *slog.Logger
 }
 
@@ -69,23 +73,23 @@ type Config struct {
 // models it runs with. In each map 0 means as if absent and Off means no limit.
 type KeyLimits struct {
 	Default   int            // per queue. Defaults to 5.
-	Models    map[string]int // by "provider/model"
-	Providers map[string]int // by what stands before the first "/"
-	Agents    map[string]int
-	Global    int // over everything. Defaults to Off.
-	PerParent int // over the children of one parent session. Defaults to Off.
-	Starts    int // sessions being created at one time. Defaults to Off.
+	Models    map[string]int // by "provider/model", or a bare name
+	Providers map[string]int // by what stands before a model's first "/"; a bare name has none
+	Agents    map[string]int // by name; with Config.Agents by that of one of them, and no alias
+	Global    int            // over everything. Defaults to Off.
+	PerParent int            // over the children of one parent session. Defaults to Off.
+	Starts    int            // sessions being created at one time. Defaults to Off.
 }
 
 // SpawnLimits keep agents from launching without end.
 type SpawnLimits struct {
-	Depth        int // a root's child has depth 1. Defaults to 3; Off leaves 256, beyond which a chain is taken for a cycle.
+	Depth        int // a root's child has depth 1. Defaults to 3; at most 256, as with Off: a longer chain is taken for a cycle.
 	LivePerRoot  int // descendants of one root that have not ended. Defaults to 64.
 	TotalPerRoot int // descendants of one root ever launched. Defaults to Off.
 	QueueDepth   int // tasks waiting in one queue. Defaults to Off.
 }
 
-// TaskLimits bound one task.
+// TaskLimits bound one task. A duration is at least 1 ms.
 type TaskLimits struct {
 	// QueueWait is how long a run may wait for its lease. Defaults to Off.
 	QueueWait time.Duration
@@ -97,11 +101,11 @@ type TaskLimits struct {
 
 // Agent is one entry of Config.Agents.
 type Agent struct {
-	Aliases  []string // other names for it
-	Model    string   // the model of launches that name none
-	Tools    map[string]bool
-	Limits   *TaskLimits
-	Disabled bool // known, but not to be launched
+	Aliases  []string        // other names for it
+	Model    string          // the model of launches that name none, as in LaunchInput
+	Tools    map[string]bool // switches tools on and off; off anywhere is off
+	Limits   *TaskLimits     // beats Config.Task, field by field; nil: nothing of its own
+	Disabled bool            // known, but not to be launched
 }
 
 // MailboxPolicy is how finished runs are told to parents.
@@ -134,10 +138,11 @@ type MailboxPolicy struct {
 // InputError is a value that breaks a rule. Nothing was changed by the call.
 type InputError struct {
 	Field string // as written in Go: "Config.Keys.Default"
-	Value string
-	Rule  string
+	Value string // as text; names are quoted, and Off is spelt out
+	Rule  string // what it must be
 }
 
+// Error names the field, its value and the rule.
 func (e *InputError) Error() string {
 	return fmt.Sprintf("subagent: %s is %s: %s", e.Field, e.Value, e.Rule)
 }
@@ -147,17 +152,18 @@ type number interface{ ~int | ~int64 }
 
 // setting is one number of a Config with its rule.
 type setting struct {
-	field string
-	get   func(*Config) (value int64, text string)
-	def   func(*Config)
-	least int64 // Off, or the least value allowed
+	field       string
+	get         func(*Config) (value int64, text string)
+	def         func(*Config)
+	off         bool // Off is allowed
+	least, most int64
+	rule        string
 }
 
-// set describes a setting. The default replaces 0; least is the least value allowed.
-func set[T number](field string, at func(*Config) *T, def, least T) setting {
+// set describes a setting. The default replaces 0.
+func set[T number](field string, at func(*Config) *T, def, least T, off bool, rule string) setting {
 	return setting{
-		field: field,
-		least: int64(least),
+		field: field, off: off, least: int64(least), most: math.MaxInt64, rule: rule,
 		get: func(c *Config) (int64, string) {
 			v := *at(c)
 			return int64(v), fmt.Sprint(v)
@@ -170,28 +176,58 @@ func set[T number](field string, at func(*Config) *T, def, least T) setting {
 	}
 }
 
+// count is a setting that counts something; least is the least value allowed.
+func count(field string, at func(*Config) *int, def, least int) setting {
+	return set(field, at, def, max(least, 1), least == Off, leastRule(int64(least)))
+}
+
+// leastTime is the shortest duration that can be set: less is a number whose unit was
+// forgotten, as 10 for ten seconds.
+const (
+	leastTime    = time.Millisecond
+	durationRule = "must be at least 1ms"
+)
+
+// duration is a setting of at least leastTime; least is that, or Off where that is
+// allowed too.
+func duration(field string, at func(*Config) *time.Duration, def, least time.Duration) setting {
+	rule := durationRule + ", or 0 for the default"
+	if least == Off {
+		rule = durationRule + ", 0 for the default, or Off"
+	}
+	return set(field, at, def, leastTime, least == Off, rule)
+}
+
+// upTo bounds a setting from above as well.
+func (s setting) upTo(most int64) setting {
+	s.most, s.rule = most, "must be from "+strconv.FormatInt(s.least, 10)+" to "+strconv.FormatInt(most, 10)+", 0 for the default, or Off"
+	return s
+}
+
+func (s *setting) allows(v int64) bool { return v >= s.least && v <= s.most || v == Off && s.off }
+
 // settings is every number of Config: its name, its default, its least value.
 var settings = []setting{
-	set("Config.Keys.Default", func(c *Config) *int { return &c.Keys.Default }, 5, Off),
-	set("Config.Keys.Global", func(c *Config) *int { return &c.Keys.Global }, Off, Off),
-	set("Config.Keys.PerParent", func(c *Config) *int { return &c.Keys.PerParent }, Off, Off),
-	set("Config.Keys.Starts", func(c *Config) *int { return &c.Keys.Starts }, Off, Off),
-	set("Config.Spawn.Depth", func(c *Config) *int { return &c.Spawn.Depth }, 3, Off),
-	set("Config.Spawn.LivePerRoot", func(c *Config) *int { return &c.Spawn.LivePerRoot }, 64, Off),
-	set("Config.Spawn.TotalPerRoot", func(c *Config) *int { return &c.Spawn.TotalPerRoot }, Off, Off),
-	set("Config.Spawn.QueueDepth", func(c *Config) *int { return &c.Spawn.QueueDepth }, Off, Off),
-	set("Config.Task.QueueWait", func(c *Config) *time.Duration { return &c.Task.QueueWait }, Off, Off),
-	set("Config.Task.Start", func(c *Config) *time.Duration { return &c.Task.Start }, 60*time.Second, Off),
-	set("Config.Task.ResultBytes", func(c *Config) *int { return &c.Task.ResultBytes }, 256<<10, Off),
-	set("Config.Mailbox.Gather", func(c *Config) *time.Duration { return &c.Mailbox.Gather }, 100*time.Millisecond, Off),
-	set("Config.Mailbox.GatherMax", func(c *Config) *time.Duration { return &c.Mailbox.GatherMax }, time.Second, Off),
-	set("Config.Mailbox.Tries", func(c *Config) *int { return &c.Mailbox.Tries }, 8, 1),
-	set("Config.Mailbox.Backoff", func(c *Config) *time.Duration { return &c.Mailbox.Backoff }, 500*time.Millisecond, 1),
-	set("Config.Mailbox.BackoffMax", func(c *Config) *time.Duration { return &c.Mailbox.BackoffMax }, 30*time.Second, 1),
-	set("Config.Mailbox.Timeout", func(c *Config) *time.Duration { return &c.Mailbox.Timeout }, 30*time.Second, 1),
-	set("Config.Mailbox.PreviewBytes", func(c *Config) *int { return &c.Mailbox.PreviewBytes }, 700, Off),
-	set("Config.Mailbox.TextBytes", func(c *Config) *int { return &c.Mailbox.TextBytes }, 8<<10, 1<<10),
-	set("Config.AbortGrace", func(c *Config) *time.Duration { return &c.AbortGrace }, 10*time.Second, 1),
+	count("Config.Keys.Default", func(c *Config) *int { return &c.Keys.Default }, 5, Off),
+	count("Config.Keys.Global", func(c *Config) *int { return &c.Keys.Global }, Off, Off),
+	count("Config.Keys.PerParent", func(c *Config) *int { return &c.Keys.PerParent }, Off, Off),
+	count("Config.Keys.Starts", func(c *Config) *int { return &c.Keys.Starts }, Off, Off),
+	count("Config.Spawn.Depth", func(c *Config) *int { return &c.Spawn.Depth }, 3, Off).upTo(maxLineage),
+	count("Config.Spawn.LivePerRoot", func(c *Config) *int { return &c.Spawn.LivePerRoot }, 64, Off),
+	count("Config.Spawn.TotalPerRoot", func(c *Config) *int { return &c.Spawn.TotalPerRoot }, Off, Off),
+	count("Config.Spawn.QueueDepth", func(c *Config) *int { return &c.Spawn.QueueDepth }, Off, Off),
+	duration("Config.Task.QueueWait", func(c *Config) *time.Duration { return &c.Task.QueueWait }, Off, Off),
+	duration("Config.Task.Start", func(c *Config) *time.Duration { return &c.Task.Start }, 60*time.Second, Off),
+	count("Config.Task.ResultBytes", func(c *Config) *int { return &c.Task.ResultBytes }, 256<<10, Off),
+	duration("Config.Mailbox.Gather", func(c *Config) *time.Duration { return &c.Mailbox.Gather }, 100*time.Millisecond, Off),
+	duration("Config.Mailbox.GatherMax", func(c *Config) *time.Duration { return &c.Mailbox.GatherMax }, time.Second, Off),
+	count("Config.Mailbox.Tries", func(c *Config) *int { return &c.Mailbox.Tries }, 8, 1),
+	duration("Config.Mailbox.Backoff", func(c *Config) *time.Duration { return &c.Mailbox.Backoff }, 500*time.Millisecond, leastTime),
+	duration("Config.Mailbox.BackoffMax", func(c *Config) *time.Duration { return &c.Mailbox.BackoffMax }, 30*time.Second, leastTime),
+	duration("Config.Mailbox.Timeout", func(c *Config) *time.Duration { return &c.Mailbox.Timeout }, 30*time.Second, leastTime),
+	count("Config.Mailbox.PreviewBytes", func(c *Config) *int { return &c.Mailbox.PreviewBytes }, 700, Off),
+	count("Config.Mailbox.TextBytes", func(c *Config) *int { return &c.Mailbox.TextBytes }, 8<<10, 1<<10),
+	duration("Config.AbortGrace", func(c *Config) *time.Duration { return &c.AbortGrace }, 10*time.Second, leastTime),
 }
 
 // prepared is the configuration a manager runs with: a copy, with defaults, checked.
@@ -206,11 +242,11 @@ func (c Config) prepared() (Config, error) {
 	}
 	for _, s := range settings {
 		s.def(&c)
-		if v, text := s.get(&c); v < s.least || v == 0 {
+		if v, text := s.get(&c); !s.allows(v) {
 			if v == Off {
 				text = "Off"
 			}
-			return c, &InputError{s.field, text, leastRule(s.least)}
+			return c, &InputError{s.field, text, s.rule}
 		}
 	}
 	return c, c.validate()
@@ -223,74 +259,22 @@ func leastRule(least int64) string {
 	return "must be at least " + strconv.FormatInt(least, 10) + ", or 0 for the default"
 }
 
-func (c *Config) validate() error {
-	for _, m := range []struct {
-		field  string
-		limits map[string]int
-		named  func(string) bool
-		rule   string
-	}{
-		{"Config.Keys.Models", c.Keys.Models, func(n string) bool { return n == strings.TrimSpace(n) }, "a model's name has no space around it"},
-		{"Config.Keys.Providers", c.Keys.Providers, func(n string) bool { return n == strings.TrimSpace(n) && !strings.Contains(n, "/") }, "a provider is what stands before a model's first slash"},
-		{"Config.Keys.Agents", c.Keys.Agents, c.mayLimit, "must be the name, and no alias, of one of Config.Agents"},
-	} {
-		for _, name := range slices.Sorted(maps.Keys(m.limits)) {
-			field := fmt.Sprintf("%s[%q]", m.field, name)
-			if n := m.limits[name]; n < Off {
-				return &InputError{field, strconv.Itoa(n), leastRule(Off)}
-			}
-			if name == "" || !m.named(name) {
-				return &InputError{field, strconv.Itoa(m.limits[name]), m.rule}
-			}
-		}
-	}
-	return c.validateAgents()
-}
-
-// mayLimit reports whether there can be tasks of an agent with this name.
-func (c *Config) mayLimit(name string) bool {
-	_, ok := c.Agents[name]
-	return ok || c.Agents == nil && cleanAgent(name) == name
-}
-
-// validateAgents checks each agent, and that no name stands for two.
-func (c *Config) validateAgents() error {
-	owner := map[string]string{}
-	for _, name := range slices.Sorted(maps.Keys(c.Agents)) {
-		agent := c.Agents[name]
-		field := fmt.Sprintf("Config.Agents[%q]", name)
-		if err := agent.Limits.validate(field + ".Limits"); err != nil {
-			return err
-		}
-		for _, n := range append([]string{name}, agent.Aliases...) {
-			switch other, taken := owner[n]; {
-			case cleanAgent(n) != n || n == "":
-				return &InputError{field, strconv.Quote(n), "a name can't be blank or stand in quotes or slashes"}
-			case taken:
-				return &InputError{field, strconv.Quote(n), fmt.Sprintf("the name belongs to agent %q already", other)}
-			}
-			owner[n] = name
-		}
-	}
-	return nil
-}
-
 // validate checks the limits of one launch or agent, where 0 means inherited.
 func (l *TaskLimits) validate(field string) error {
 	if l == nil {
 		return nil
 	}
 	for _, v := range []struct {
-		name  string
-		value int64
-		text  string
+		name         string
+		value, least int64
+		text, rule   string
 	}{
-		{".QueueWait", int64(l.QueueWait), l.QueueWait.String()},
-		{".Start", int64(l.Start), l.Start.String()},
-		{".ResultBytes", int64(l.ResultBytes), strconv.Itoa(l.ResultBytes)},
+		{".QueueWait", int64(l.QueueWait), int64(leastTime), l.QueueWait.String(), durationRule},
+		{".Start", int64(l.Start), int64(leastTime), l.Start.String(), durationRule},
+		{".ResultBytes", int64(l.ResultBytes), 1, strconv.Itoa(l.ResultBytes), "must be positive"},
 	} {
-		if v.value < Off {
-			return &InputError{field + v.name, v.text, "must be positive, 0 to inherit, or Off"}
+		if v.value < v.least && v.value != 0 && v.value != Off {
+			return &InputError{field + v.name, v.text, v.rule + ", 0 to inherit, or Off"}
 		}
 	}
 	return nil

@@ -2,6 +2,7 @@ package subagent
 
 import (
 	"fmt"
+	"math"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,6 +34,31 @@ type configNumber struct {
 	set   func(*Config, int)
 	time  bool
 	least int // Off where that is allowed
+}
+
+// rule is the rule for a number, in words, and as a test.
+func (l *configNumber) rule() (words string, allows func(n int) bool) {
+	at := max(l.least, 1)
+	if l.time {
+		at = int(time.Millisecond)
+	}
+	most := math.MaxInt
+	if l.field == "Spawn.Depth" { // what is deeper is taken for a cycle
+		most = 256
+	}
+	allows = func(n int) bool { return n == 0 || n >= at && n <= most || n == Off && l.least == Off }
+	switch {
+	case most == 256:
+		return "must be from 1 to 256, 0 for the default, or Off", allows
+	case l.time && l.least == Off:
+		return "must be at least 1ms, 0 for the default, or Off", allows
+	case l.time:
+		return "must be at least 1ms, or 0 for the default", allows
+	case l.least == Off:
+		return "must be positive, 0 for the default, or Off", allows
+	default:
+		return fmt.Sprintf("must be at least %d, or 0 for the default", at), allows
+	}
 }
 
 func configNumbers() []configNumber {
@@ -72,15 +98,12 @@ func TestConfigNumbers(t *testing.T) {
 	for _, l := range configNumbers() {
 		named["Config."+l.field] = true
 		t.Run(l.field, func(t *testing.T) {
-			rule := "must be positive, 0 for the default, or Off"
-			if l.least != Off {
-				rule = fmt.Sprintf("must be at least %d, or 0 for the default", l.least)
-			}
-			for _, n := range []int{-1_000_000_007, -2, Off, 0, 1, 1023, 1024, 1_000_000_007} {
+			rule, allows := l.rule()
+			for _, n := range []int{-1_000_000_007, -2, Off, 0, 1, 10, 256, 257, 1023, 1024, 999_999, 1_000_000, 1_000_000_007} {
 				var c Config
 				l.set(&c, n)
 				m, err := New(&stub{}, c)
-				if n == 0 || n >= l.least {
+				if allows(n) {
 					require.NoError(t, err, n)
 					require.NoError(t, m.Close())
 					continue
@@ -133,14 +156,18 @@ func TestConfigAgents(t *testing.T) {
 		{"spaces", agents{" a": {}}, `Config.Agents[" a"]`, `" a"`, shape},
 		{"quotes", agents{"'a'": {}}, `Config.Agents["'a'"]`, `"'a'"`, shape},
 		{"slash", agents{"/a": {}}, `Config.Agents["/a"]`, `"/a"`, shape},
-		{"blank alias", agents{"a": {Aliases: []string{"b", ""}}}, `Config.Agents["a"]`, `""`, shape},
-		{"alias in quotes", agents{"a": {Aliases: []string{"`b`"}}}, `Config.Agents["a"]`, "\"`b`\"", shape},
-		{"alias of two", agents{"a": {Aliases: []string{"x"}}, "b": {Aliases: []string{"x"}}}, `Config.Agents["b"]`, `"x"`, `the name belongs to agent "a" already`},
+		{"blank alias", agents{"a": {Aliases: []string{"b", ""}}}, `Config.Agents["a"].Aliases[1]`, `""`, shape},
+		{"alias in quotes", agents{"a": {Aliases: []string{"`b`"}}}, `Config.Agents["a"].Aliases[0]`, "\"`b`\"", shape},
+		{"alias of two", agents{"a": {Aliases: []string{"x"}}, "b": {Aliases: []string{"x"}}}, `Config.Agents["b"].Aliases[0]`, `"x"`, `the name belongs to agent "a" already`},
 		{"alias is an agent", agents{"a": {Aliases: []string{"b"}}, "b": {}}, `Config.Agents["b"]`, `"b"`, `the name belongs to agent "a" already`},
-		{"alias twice", agents{"a": {Aliases: []string{"x", "x"}}}, `Config.Agents["a"]`, `"x"`, `the name belongs to agent "a" already`},
-		{"alias is its own", agents{"a": {Aliases: []string{"a"}}}, `Config.Agents["a"]`, `"a"`, `the name belongs to agent "a" already`},
-		{"queue wait", agents{"a": {Limits: &TaskLimits{QueueWait: -2}}}, `Config.Agents["a"].Limits.QueueWait`, "-2ns", "must be positive, 0 to inherit, or Off"},
-		{"start", agents{"a": {Limits: &TaskLimits{Start: -2}}}, `Config.Agents["a"].Limits.Start`, "-2ns", "must be positive, 0 to inherit, or Off"},
+		{"alias twice", agents{"a": {Aliases: []string{"x", "x"}}}, `Config.Agents["a"].Aliases[1]`, `"x"`, `the name belongs to agent "a" already`},
+		{"alias is its own", agents{"a": {Aliases: []string{"a"}}}, `Config.Agents["a"].Aliases[0]`, `"a"`, `the name belongs to agent "a" already`},
+		{"model without a name", agents{"a": {Model: "x/"}}, `Config.Agents["a"].Model`, `"x/"`, modelRule},
+		{"model in spaces", agents{"a": {Model: " x/y"}}, `Config.Agents["a"].Model`, `" x/y"`, modelRule},
+		{"tool", agents{"a": {Tools: map[string]bool{"read": true, "": false}}}, `Config.Agents["a"].Tools[""]`, `""`, toolRule},
+		{"queue wait", agents{"a": {Limits: &TaskLimits{QueueWait: -2}}}, `Config.Agents["a"].Limits.QueueWait`, "-2ns", "must be at least 1ms, 0 to inherit, or Off"},
+		{"start", agents{"a": {Limits: &TaskLimits{Start: -2}}}, `Config.Agents["a"].Limits.Start`, "-2ns", "must be at least 1ms, 0 to inherit, or Off"},
+		{"start without a unit", agents{"a": {Limits: &TaskLimits{Start: 60}}}, `Config.Agents["a"].Limits.Start`, "60ns", "must be at least 1ms, 0 to inherit, or Off"},
 		{"result bytes", agents{"a": {Limits: &TaskLimits{ResultBytes: -2}}}, `Config.Agents["a"].Limits.ResultBytes`, "-2", "must be positive, 0 to inherit, or Off"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -149,15 +176,127 @@ func TestConfigAgents(t *testing.T) {
 		})
 	}
 	m := newManager(t, &stub{}, Config{Agents: agents{
-		"a": {Aliases: []string{"b", "c d"}, Limits: &TaskLimits{QueueWait: Off, Start: 1, ResultBytes: Off}},
+		"a": {Aliases: []string{"b", "c d"}, Limits: &TaskLimits{QueueWait: Off, Start: time.Millisecond, ResultBytes: Off}},
 		"x": {Limits: &TaskLimits{}},
 	}})
 	require.Equal(t, []string{"a", "x"}, m.launchable())
 }
 
+// A name that nothing can have is refused where it stands, and so by SetLimit: no
+// limit is set that would never count.
+func TestLimitsOfNamesRefused(t *testing.T) {
+	agents := map[string]Agent{"a": {Aliases: []string{"b"}}}
+	const empty = "a name must not be empty"
+	for _, c := range []struct {
+		key    Key
+		agents map[string]Agent
+		rule   string
+	}{
+		{Key{ModelKey, ""}, nil, empty},
+		{Key{ModelKey, " x/y"}, nil, modelRule},
+		{Key{ModelKey, "x/"}, nil, modelRule},
+		{Key{ModelKey, "/y"}, nil, modelRule},
+		{Key{ModelKey, "/"}, nil, modelRule},
+		{Key{ProviderKey, ""}, nil, empty},
+		{Key{ProviderKey, "x "}, nil, providerRule},
+		{Key{ProviderKey, "x/y"}, nil, providerRule},
+		{Key{AgentKey, ""}, agents, empty},
+		{Key{AgentKey, "'a'"}, nil, agentRule},
+		{Key{AgentKey, "c"}, agents, memberRule},
+		{Key{AgentKey, "b"}, agents, memberRule},
+		{Key{AgentKey, "/a/"}, agents, memberRule},
+		{Key{AgentKey, "a"}, map[string]Agent{}, memberRule},
+		// What is a name:
+		{Key{ModelKey, "x/y"}, nil, ""},
+		{Key{ModelKey, "x/y/z:1"}, nil, ""},
+		{Key{ModelKey, "bare"}, nil, ""},
+		{Key{ProviderKey, "x"}, nil, ""},
+		{Key{AgentKey, "any"}, nil, ""},
+		{Key{AgentKey, "a"}, agents, ""},
+	} {
+		t.Run(fmt.Sprintf("%s %d agents", c.key, len(c.agents)), func(t *testing.T) {
+			cfg, limits := Config{Agents: c.agents}, map[string]int{c.key.Name: 3}
+			field := map[KeyKind]string{ModelKey: "Models", ProviderKey: "Providers", AgentKey: "Agents"}[c.key.Kind]
+			switch c.key.Kind {
+			case ModelKey:
+				cfg.Keys.Models = limits
+			case ProviderKey:
+				cfg.Keys.Providers = limits
+			case AgentKey:
+				cfg.Keys.Agents = limits
+			}
+			m := newManager(t, &stub{}, Config{Agents: c.agents})
+			_, err := New(&stub{}, cfg)
+			if c.rule == "" {
+				require.NoError(t, err)
+				require.NoError(t, m.SetLimit(c.key, 3))
+				return
+			}
+			wrong(fmt.Sprintf("Config.Keys.%s[%q]", field, c.key.Name), fmt.Sprintf("%q", c.key.Name), c.rule)(t, err)
+			if c.key.Name != "" { // see TestSetLimitRefused
+				wrong("key", c.key.String(), c.rule)(t, m.SetLimit(c.key, 3))
+			}
+		})
+	}
+}
+
+func TestConfigTools(t *testing.T) {
+	_, err := New(&stub{}, Config{Tools: map[string]bool{"read": true, " ": true}})
+	wrong(`Config.Tools[" "]`, `" "`, toolRule)(t, err)
+}
+
+// A client or notifier that can't be called is refused by New, and not found out by a
+// panic in the first task.
 func TestNewNeedsAClient(t *testing.T) {
-	_, err := New(nil, Config{})
-	wrong("client", "nil", "a SessionClient is needed")(t, err)
+	var notifier *inbox
+	const client, rule = "a SessionClient is needed", "can't be called; leave it out for the default"
+	for _, c := range []struct {
+		client             SessionClient
+		notifier           Notifier
+		field, value, rule string
+	}{
+		{nil, nil, "client", "nil", client},
+		{(*stub)(nil), nil, "client", "(*subagent.stub)(nil)", client},
+		{(*BlockingClient)(nil), nil, "client", "(*subagent.BlockingClient)(nil)", client},
+		{&stub{}, NotifierFunc(nil), "Config.Notifier", "(subagent.NotifierFunc)(nil)", rule},
+		{&stub{}, notifier, "Config.Notifier", "(*subagent.inbox)(nil)", rule},
+	} {
+		m, err := New(c.client, Config{Notifier: c.notifier})
+		require.Nil(t, m)
+		wrong(c.field, c.value, c.rule)(t, err)
+	}
+	require.Panics(t, func() { Func(nil) })
+}
+
+// A manager that New did not make says so, whatever it is asked to do.
+func TestManagerNotMadeByNew(t *testing.T) {
+	for name, m := range map[string]*BackgroundManager{"zero": {}, "nil": nil} {
+		ctx := t.Context()
+		for verb, call := range map[string]func() error{
+			"Launch":    func() error { _, err := m.Launch(ctx, work("p")); return err },
+			"CanLaunch": func() error { return m.CanLaunch(ctx, work("p")) },
+			"Do":        func() error { _, err := m.Do(ctx, work("p")); return err },
+			"Reserve":   func() error { _, err := m.Reserve(ctx, "p"); return err },
+			"Acquire":   func() error { _, err := m.Acquire(ctx, Holder{Agent: "a"}); return err },
+			"WaitAny":   func() error { _, err := m.WaitAny(ctx, Filter{}); return err },
+			"WaitAll":   func() error { _, err := m.WaitAll(ctx, Filter{}); return err },
+			"CancelAll": func() error { _, err := m.CancelAll(ctx, Filter{Parent: "p"}, CancelOptions{}); return err },
+			"SetLimit":  func() error { return m.SetLimit(Key{Kind: GlobalKey}, 1) },
+			"Shutdown":  func() error { return m.Shutdown(ctx) },
+			"Close":     func() error { return m.Close() },
+		} {
+			t.Run(name+" "+verb, func(t *testing.T) {
+				wrong("BackgroundManager", "nil or its zero value", "make one with New")(t, call())
+			})
+		}
+		require.Empty(t, m.List(Filter{}))
+	}
+	var m BackgroundManager
+	_, err := m.Get("bg_1")
+	require.ErrorIs(t, err, ErrNotFound)
+	_, err = m.Cancel(t.Context(), "bg_1", CancelOptions{})
+	require.ErrorIs(t, err, ErrNotFound)
+	require.Zero(t, m.Pending("p"))
 }
 
 // A limit that a launch leaves open comes from its agent, then from the manager.

@@ -21,7 +21,8 @@
 //	ending     in one step the status becomes terminal, the lease goes back and
 //	           the notice for the parent is put down
 //	telling    notices are gathered for a moment and handed to the Notifier until
-//	           it accepts them; a parent without one takes them with Drain
+//	           it accepts them or MailboxPolicy.Tries have failed; what is left, or
+//	           all where there is no Notifier, is taken with Drain
 //
 // Status says where a task is, [Reason] why. A task that is stopped is Stopping
 // until its child is known to be at rest; its outcome is fixed from then on.
@@ -72,7 +73,8 @@
 //     that never return, which they list. (TestCloseIsBounded,
 //     TestLogThatBlocksHoldsUpNothing, TestFailedReleaseIsListed)
 //  12. A refused call changes nothing, and names the field or limit, its value and
-//     the rule. (TestLaunchRefused)
+//     the rule. (TestLaunchRefused, TestConfigNumbers, TestConfigAgents,
+//     TestLimitsOfNamesRefused, TestSetLimitRefused, TestFilterRefused)
 //
 // # Caveats
 //

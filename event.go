@@ -34,6 +34,7 @@ var eventKinds = [numEventKinds]string{
 	EventBusy: "busy", EventIdle: "idle", EventFailed: "failed", EventDeleted: "deleted",
 }
 
+// String is the kind in one word: "activity", "tool" and so on.
 func (k EventKind) String() string {
 	if k == 0 || k >= numEventKinds {
 		return fmt.Sprintf("EventKind(%d)", uint8(k))

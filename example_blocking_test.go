@@ -10,7 +10,8 @@ import (
 
 // eventful is a host that takes a prompt, works by itself, and tells what goes on.
 type eventful struct {
-	events chan subagent.SessionEvent // in a real host: a stream from elsewhere
+	streams chan chan subagent.SessionEvent // in a real host: connections, each opened when the last was cut
+	events  chan subagent.SessionEvent      // the one that is open
 
 	mu      sync.Mutex
 	busy    map[subagent.SessionID]bool
@@ -69,8 +70,10 @@ func (h *eventful) Exists(_ context.Context, id subagent.SessionID) (bool, error
 // manager's HandleEvent.
 func ExampleBlocking() {
 	host := &eventful{
-		events: make(chan subagent.SessionEvent), busy: map[subagent.SessionID]bool{}, answers: map[subagent.SessionID]string{},
+		streams: make(chan chan subagent.SessionEvent, 1), events: make(chan subagent.SessionEvent),
+		busy: map[subagent.SessionID]bool{}, answers: map[subagent.SessionID]string{},
 	}
+	host.streams <- host.events
 	client := subagent.Blocking(host, subagent.BlockingConfig{}) // host has the six methods of AsyncClient
 	m, err := subagent.New(client, subagent.Config{})
 	if err != nil {
@@ -78,8 +81,11 @@ func ExampleBlocking() {
 	}
 	defer m.Close()
 	go func() {
-		for e := range host.events {
-			m.HandleEvent(e) // whatever the host tells, in its order
+		for stream := range host.streams { // one for each time that the line to the host was opened
+			client.Resync() // looks for what was missed while there was none
+			for e := range stream {
+				m.HandleEvent(e) // whatever the host tells, in its order
+			}
 		}
 	}()
 

@@ -30,7 +30,8 @@ const steerBuffer = 16
 // Func makes a SessionClient of an agent loop that runs in this process: run is
 // called once per turn and returns when the turn is over. It must end soon after
 // ctx does; until then the child counts as running. An error fails the task, and
-// text beside it is kept as partial; a [SessionError] says more.
+// text beside it is kept as partial; a [SessionError] says more. Func panics if run is
+// nil.
 //
 // The client keeps each session's History until the session is released. It is
 // also a [Steerer] and a [Releaser]; what wraps it must pass these on. A child that

@@ -1,6 +1,7 @@
 package subagent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -18,14 +19,15 @@ type LaunchInput struct {
 	// Agent runs the task. Required. Space, quotes, slashes and backslashes around
 	// the name are taken off, as models write them; an alias becomes its agent.
 	Agent string
-	// Prompt is the child's first message. Required.
+	// Prompt is the child's first message. Required. Its size is not bounded, and it
+	// is kept as long as the task; Config.Admit can refuse one that is too long.
 	Prompt string
 
 	Description string // a few words for people
-	Model       string // "provider/model". Defaults to the agent's, else to the client's choice.
+	Model       string // "provider/model", or a bare name, which has no provider. Defaults to the agent's, else to the client's choice.
 	Variant     string // of the model, as the client knows it
 	System      string // extra system text
-	Dir         string // working directory. Defaults to the client's choice.
+	Dir         string // working directory, in the file system of the client's host, which may want it absolute. Defaults to the client's choice.
 	Origin      string // the parent's tool call that asked
 
 	Tools    map[string]bool   // switches tools on and off; off anywhere is off
@@ -74,10 +76,12 @@ type AgentError struct {
 	Known []string // the agents that may be launched, sorted
 }
 
+// Error names the agent and those that may be launched.
 func (e *AgentError) Error() string {
 	return fmt.Sprintf("%v: %q; those that may be launched: %q", e.Kind, e.Agent, e.Known)
 }
 
+// Unwrap returns Kind.
 func (e *AgentError) Unwrap() error { return e.Kind }
 
 // captured is what a task keeps of its LaunchInput; its owner knows the parent.
@@ -106,6 +110,9 @@ func capture(in *LaunchInput) captured {
 // plan checks an input, resolves what it leaves open, asks the host where it must,
 // and makes the task, which is not in the books yet. It records nothing.
 func (m *BackgroundManager) plan(ctx context.Context, in LaunchInput) (*task, origin, error) {
+	if err := m.made(); err != nil {
+		return nil, origin{}, err
+	}
 	if ctx.Err() != nil {
 		return nil, origin{}, context.Cause(ctx)
 	}
@@ -160,8 +167,15 @@ func (m *BackgroundManager) resolve(in *LaunchInput) (*TaskLimits, error) {
 			return nil, &InputError{r.field, strconv.Quote(r.value), r.rule}
 		}
 	}
-	if err := in.Limits.validate("LaunchInput.Limits"); err != nil {
-		return nil, err
+	in.Model = strings.TrimSpace(in.Model)
+	for _, err := range []error{
+		in.Limits.validate("LaunchInput.Limits"),
+		checkModel("LaunchInput.Model", in.Model),
+		checkTools("LaunchInput.Tools", in.Tools),
+	} {
+		if err != nil {
+			return nil, err
+		}
 	}
 	agent, err := m.agent(in.Agent)
 	if err != nil {
@@ -170,9 +184,7 @@ func (m *BackgroundManager) resolve(in *LaunchInput) (*TaskLimits, error) {
 	if agent.name != "" {
 		in.Agent = agent.name
 	}
-	if in.Model = strings.TrimSpace(in.Model); in.Model == "" {
-		in.Model = agent.Model
-	}
+	in.Model = cmp.Or(in.Model, agent.Model)
 	in.Tools = maps.Clone(in.Tools)
 	in.Labels = maps.Clone(in.Labels)
 	limits := &m.cfg.Task
@@ -182,9 +194,6 @@ func (m *BackgroundManager) resolve(in *LaunchInput) (*TaskLimits, error) {
 	}
 	return limits, nil
 }
-
-// cleanAgent takes off what models put around a name.
-func cleanAgent(name string) string { return strings.Trim(name, " \t\r\n\"'`/\\") }
 
 type namedAgent struct {
 	Agent

@@ -79,7 +79,7 @@ func refusals() []refusal {
 		}
 	}
 	needed, text := "a name is required", "a text is required"
-	inherit := "must be positive, 0 to inherit, or Off"
+	inherit, unit := "must be positive, 0 to inherit, or Off", "must be at least 1ms, 0 to inherit, or Off"
 	no, boom := errors.New("no"), errors.New("boom")
 	panicked := func(op string) func(*testing.T, error) {
 		return func(t *testing.T, err error) {
@@ -98,9 +98,14 @@ func refusals() []refusal {
 		input("no prompt", func(in *LaunchInput) { in.Prompt = "" }, wrong("LaunchInput.Prompt", `""`, text)),
 		input("blank prompt", func(in *LaunchInput) { in.Prompt = " \n " }, wrong("LaunchInput.Prompt", `" \n "`, text)),
 		input("no parent", func(in *LaunchInput) { in.Parent = "" }, wrong("LaunchInput.Parent", `""`, "required unless NoNotice is set")),
-		input("queue wait", func(in *LaunchInput) { in.Limits = &TaskLimits{QueueWait: -2} }, wrong("LaunchInput.Limits.QueueWait", "-2ns", inherit)),
-		input("start", func(in *LaunchInput) { in.Limits = &TaskLimits{Start: -time.Second} }, wrong("LaunchInput.Limits.Start", "-1s", inherit)),
+		input("queue wait", func(in *LaunchInput) { in.Limits = &TaskLimits{QueueWait: -2} }, wrong("LaunchInput.Limits.QueueWait", "-2ns", unit)),
+		input("start", func(in *LaunchInput) { in.Limits = &TaskLimits{Start: -time.Second} }, wrong("LaunchInput.Limits.Start", "-1s", unit)),
+		input("start without a unit", func(in *LaunchInput) { in.Limits = &TaskLimits{Start: 60} }, wrong("LaunchInput.Limits.Start", "60ns", unit)),
 		input("result bytes", func(in *LaunchInput) { in.Limits = &TaskLimits{ResultBytes: -3} }, wrong("LaunchInput.Limits.ResultBytes", "-3", inherit)),
+
+		input("model without a name", func(in *LaunchInput) { in.Model = "x/" }, wrong("LaunchInput.Model", `"x/"`, modelRule)),
+		input("model without a provider", func(in *LaunchInput) { in.Model = " /y" }, wrong("LaunchInput.Model", `"/y"`, modelRule)),
+		input("tool without a name", func(in *LaunchInput) { in.Tools = map[string]bool{"": false} }, wrong(`LaunchInput.Tools[""]`, `""`, toolRule)),
 
 		// Scenarios C043 and C046.
 		{name: "unknown agent", cfg: Config{Agents: agents}, change: changed(func(in *LaunchInput) { in.Agent = "/Explore/" }), check: unknown(ErrUnknownAgent, "Explore")},

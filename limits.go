@@ -35,6 +35,7 @@ type LimitError struct {
 	Key     Key       // the queue that is full
 }
 
+// Error names the setting, its value, what is used of it, and what to do.
 func (e *LimitError) Error() string {
 	s := fmt.Sprintf("%v: %s is %d, ", e.Kind, e.Setting, e.Limit)
 	switch e.Kind {
@@ -47,6 +48,7 @@ func (e *LimitError) Error() string {
 	}
 }
 
+// Unwrap returns Kind.
 func (e *LimitError) Unwrap() error { return e.Kind }
 
 // Lineage is where a launch stands in its tree of sessions.

@@ -48,7 +48,7 @@ func (m *BackgroundManager) trace(ctx context.Context, parent SessionID) (origin
 		}
 		next, err := m.caps.parentOf(ctx, above)
 		if err != nil {
-			return origin{}, fmt.Errorf("%w: session %q, an ancestor of %q or itself: %w", ErrLineage, above, parent, err)
+			return origin{}, fmt.Errorf("%w: %s: %w", ErrLineage, ancestor(above, parent), err)
 		}
 		if ctx.Err() != nil {
 			return origin{}, context.Cause(ctx)
@@ -60,6 +60,14 @@ func (m *BackgroundManager) trace(ctx context.Context, parent SessionID) (origin
 		above = next
 	}
 	return origin{}, fmt.Errorf("%w: session %q: %w", ErrLineage, parent, errLineageCycle)
+}
+
+// ancestor names a session above a parent, or the parent itself.
+func ancestor(above, parent SessionID) string {
+	if above == parent {
+		return fmt.Sprintf("session %q", parent)
+	}
+	return fmt.Sprintf("session %q, an ancestor of %q", above, parent)
 }
 
 // known tells the origin of a child of a session that is in the books: a task's
@@ -110,6 +118,9 @@ type Reservation struct {
 // Reserve takes a place under the spawn limits for a child of parent that will be
 // made elsewhere. Its errors are those of Launch.
 func (m *BackgroundManager) Reserve(ctx context.Context, parent SessionID) (*Reservation, error) {
+	if err := m.made(); err != nil {
+		return nil, err
+	}
 	if parent == "" {
 		return nil, &InputError{"parent", `""`, "a session is required"}
 	}

@@ -149,9 +149,12 @@ func TestLineageUnknown(t *testing.T) {
 		for range 2 {
 			_, err := m.Launch(t.Context(), work("p"))
 			require.ErrorIs(t, err, ErrLineage)
-			require.ErrorContains(t, err, `session "lost", an ancestor of "p"`)
+			require.EqualError(t, err, `subagent: lineage unknown: session "lost", an ancestor of "p": no session "lost"`)
 			require.Equal(t, []SessionID{"p", "lost"}, k.take())
 		}
+		_, err := m.Launch(t.Context(), work("other"))
+		require.EqualError(t, err, `subagent: lineage unknown: session "other": no session "other"`)
+		k.take()
 		parents["lost"] = ""
 		require.Equal(t, SessionID("lost"), launch(t, m, work("p")).Root)
 	})

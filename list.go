@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"sort"
+	"strconv"
 )
 
 // Filter chooses tasks. Every field that is set must match; the zero Filter
@@ -19,16 +20,17 @@ type Filter struct {
 	Labels   map[string]string // all of these
 	Statuses []Status          // one of these; not for WaitAny and WaitAll
 
-	After TaskID // in List: only those launched after this one
-	Limit int    // in List: at most so many. Defaults to 0: all.
+	After TaskID // for List only: those launched after this one
+	Limit int    // for List only: at most so many. Defaults to 0: all.
 }
 
 // List returns the tasks that match, in order of launch. The tasks are copied in
 // pages, so that a long list holds nobody up: each task is consistent in itself.
-// A filter that names an unknown After, or has a negative Limit, matches nothing.
+// A filter that names an unknown After, or has a negative Limit or a value that is
+// no status, matches nothing.
 func (m *BackgroundManager) List(f Filter) []Task {
 	match, err := m.matcher(f)
-	if err != nil || f.Limit < 0 {
+	if err != nil {
 		return nil
 	}
 	l := listing{match: match, after: -1, left: f.Limit}
@@ -121,11 +123,36 @@ func (m *BackgroundManager) tasksLocked(ids []TaskID) []*task {
 	return slices.Compact(tasks)
 }
 
+// whole refuses a filter for a page of a list where all that match are meant; why
+// says what would happen to them.
+func (f *Filter) whole(why string) error {
+	for _, r := range []struct {
+		field, value string
+		set          bool
+	}{
+		{"Filter.Limit", strconv.Itoa(f.Limit), f.Limit != 0},
+		{"Filter.After", strconv.Quote(string(f.After)), f.After != ""},
+	} {
+		if r.set {
+			return &InputError{r.field, r.value, "is for List only: " + why}
+		}
+	}
+	return nil
+}
+
 // matcher makes the test for a task out of a filter. The test reads the books. The
 // error is an *[InputError].
 func (m *BackgroundManager) matcher(f Filter) (func(*task) bool, error) {
+	if err := m.made(); err != nil {
+		return nil, err
+	}
 	if f.Limit < 0 {
-		return nil, &InputError{"Filter.Limit", fmt.Sprint(f.Limit), "can't be negative"}
+		return nil, &InputError{"Filter.Limit", strconv.Itoa(f.Limit), "can't be negative"}
+	}
+	for i, s := range f.Statuses {
+		if s == none || s >= numStatuses {
+			return nil, &InputError{fmt.Sprintf("Filter.Statuses[%d]", i), s.String(), "must be one from Pending to Interrupted"}
+		}
 	}
 	var ids map[TaskID]bool
 	if f.IDs != nil {

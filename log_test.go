@@ -2,6 +2,8 @@ package subagent
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"runtime/debug"
 	"strings"
@@ -75,5 +77,97 @@ func TestTimerCallsNoLog(t *testing.T) {
 		pass(time.Minute)
 		require.Contains(t, stack.Load(), "Handle")
 		require.False(t, strings.Contains(stack.Load().(string), "onTimer"), stack.Load())
+	})
+}
+
+// logged is a handler that keeps what it gets: the level, the message, the attributes.
+type logged struct{ lines []string }
+
+func (h *logged) Enabled(context.Context, slog.Level) bool { return true }
+func (h *logged) WithAttrs([]slog.Attr) slog.Handler       { return h }
+func (h *logged) WithGroup(string) slog.Handler            { return h }
+func (h *logged) Handle(_ context.Context, r slog.Record) error {
+	s := r.Level.String() + " " + r.Message
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key != "task" && a.Key != "notification" || a.Value.String() == "" {
+			s += " " + a.String()
+		}
+		return true
+	})
+	h.lines = append(h.lines, s)
+	return nil
+}
+
+// A line says of what agent the task is, and of one that did not go well what kind of
+// error it was; there is a line for each delivery that failed. No line holds a prompt,
+// a result, the text of a notification or that of an error.
+func TestLogLines(t *testing.T) {
+	const prompt, result, text, told = "PROMPT", "RESULT", "TEXT", "TOLD"
+	for name, c := range map[string]struct {
+		err  error
+		want []string // the last line of the task, and those of the deliveries
+	}{
+		"completed": {nil, []string{"INFO task parent=p agent=worker key=model:m/x attempt=1 from=running to=completed"}},
+		"failed": {&SessionError{Op: "prompt", Class: ClassQuota, Err: errors.New(told)}, []string{
+			"WARN task parent=p agent=worker key=model:m/x attempt=1 from=stopping to=failed reason=session_error error=quota",
+		}},
+		"interrupted": {errors.New(told), []string{
+			"WARN task parent=p agent=worker key=model:m/x attempt=1 from=stopping to=interrupted reason=prompt_failed error=*errors.errorString",
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				log, box := &logged{}, &answering{answer: func(_ Notification, call int) (Delivery, error) {
+					return []Delivery{Unknown, Busy, Unknown, Unknown, Accepted}[call-1], []error{errors.New(told), nil, nil, hostileError{}, nil}[call-1]
+				}}
+				m := newManager(t, &stub{prompt: func(context.Context, SessionID, Prompt) (Result, error) {
+					return Result{Text: result}, c.err
+				}}, Config{Logger: slog.New(log), Notifier: box, Mailbox: MailboxPolicy{Render: func(Notification) string { return text }}})
+				in := work("p")
+				in.Model, in.Prompt = "m/x", prompt
+				launch(t, m, in)
+				pass(time.Hour)
+				require.Len(t, box.all(), 5)
+				want := append(c.want,
+					"WARN notification not delivered parent=p try=1 error=*errors.errorString",
+					"WARN notification not delivered parent=p try=3",
+					"WARN notification not delivered parent=p try=4 error=*subagent.PanicError",
+				)
+				require.Greater(t, len(log.lines), len(want))
+				last := log.lines[len(log.lines)-len(want):]
+				require.Equal(t, want, last)
+				for _, secret := range []string{prompt, result, text, told} {
+					require.NotContains(t, strings.Join(log.lines, "\n"), secret)
+				}
+			})
+		})
+	}
+}
+
+// An error that panics when it is looked at has a type all the same.
+func TestErrorKind(t *testing.T) {
+	for want, err := range map[string]error{
+		"*subagent.SessionError": typedNil(),
+		"subagent.hostileError":  hostileError{},
+		"rate_limited":           fmt.Errorf("later: %w", &SessionError{Class: ClassRateLimited}),
+		"*errors.errorString":    errors.New("told"),
+	} {
+		require.Equal(t, want, errorKind(err))
+	}
+}
+
+// A call that comes back when Close has given it up is not logged any more.
+func TestNothingIsLoggedAfterClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		let, log := make(chan struct{}), &logged{}
+		box := NotifierFunc(func(context.Context, Notification) (Delivery, error) { <-let; return Unknown, nil })
+		m := newManager(t, timed(), Config{Logger: slog.New(log), Notifier: box})
+		launch(t, m, taking("p", "1s"))
+		pass(time.Minute)
+		require.ErrorIs(t, m.Close(), ErrUnstopped)
+		n := len(log.lines)
+		close(let)
+		pass(time.Minute)
+		require.Len(t, log.lines, n)
 	})
 }

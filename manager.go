@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -23,8 +24,9 @@ var (
 var idEncoding = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
 
 // BackgroundManager launches child agents, holds them to their limits, and tells
-// each parent when its children have ended. Make one with [New]; all methods
-// may be called from any number of goroutines, also from within a child.
+// each parent when its children have ended. Make one with [New]: the zero value is
+// not usable, and what would change it is refused. All methods may be called from any
+// number of goroutines, also from within a child.
 //
 // An idle manager has no goroutine.
 type BackgroundManager struct {
@@ -86,8 +88,11 @@ type BackgroundManager struct {
 // New makes a manager over a client. It copies cfg, fills in the defaults and
 // checks it; the error is an *[InputError] that names the field and the rule.
 func New(client SessionClient, cfg Config) (*BackgroundManager, error) {
-	if client == nil {
-		return nil, &InputError{"client", "nil", "a SessionClient is needed"}
+	if text := nilText(client); text != "" {
+		return nil, &InputError{"client", text, "a SessionClient is needed"}
+	}
+	if text := nilText(cfg.Notifier); text != "" && cfg.Notifier != nil {
+		return nil, &InputError{"Config.Notifier", text, "can't be called; leave it out for the default"}
 	}
 	if c, ok := client.(interface{ settings() error }); ok { // also a client that embeds one
 		if err := c.settings(); err != nil {
@@ -122,6 +127,26 @@ func New(client SessionClient, cfg Config) (*BackgroundManager, error) {
 		m.caps.notifier = cfg.Notifier
 	}
 	return m, nil
+}
+
+// nilText is v as Go writes it if it is nil, or holds a nil pointer or function; else "".
+func nilText(v any) string {
+	if v == nil {
+		return "nil"
+	}
+	if r := reflect.ValueOf(v); (r.Kind() == reflect.Pointer || r.Kind() == reflect.Func) && r.IsNil() {
+		return fmt.Sprintf("(%T)(nil)", v)
+	}
+	return ""
+}
+
+// made refuses a manager that New did not make. What looks a task up by its id needs
+// not ask: there is none.
+func (m *BackgroundManager) made() error {
+	if m == nil || m.client == nil {
+		return &InputError{"BackgroundManager", "nil or its zero value", "make one with New"}
+	}
+	return nil
 }
 
 // Get returns a task. The error is ErrNotFound.

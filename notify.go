@@ -54,6 +54,7 @@ const (
 
 var deliveryNames = [numDeliveries]string{Unknown: "unknown", Accepted: "accepted", Busy: "busy", Gone: "gone"}
 
+// String is the answer in one word: "unknown", "accepted", "busy" or "gone".
 func (d Delivery) String() string {
 	if d < 0 || d >= numDeliveries {
 		return fmt.Sprintf("Delivery(%d)", int(d))
@@ -107,6 +108,7 @@ type Notice struct {
 // maxEarlier bounds Notification.Earlier.
 const maxEarlier = 100
 
+// String is the notice in short: "bg_… run 1: completed".
 func (n Notice) String() string { return fmt.Sprintf("%s run %d: %s", n.Task, n.Run, n.Status) }
 
 // owes reports whether there is something to tell: notices, or that the last
@@ -286,6 +288,7 @@ func (m *BackgroundManager) deliveredLocked(b *mailbox, d Delivery, err error) {
 	b.lastErr, b.busy = err, d == Busy
 	if d == Unknown {
 		b.failed++
+		m.logDeliveryLocked(b)
 	}
 	switch {
 	case d == Accepted && b.orphaned(): // nobody reads there any more

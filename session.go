@@ -117,7 +117,7 @@ type CreateRequest struct {
 	Model       string    // "provider/model", or "" for the agent's own
 	Variant     string
 	Description string // of the launch; see Title
-	Dir         string // working directory; "": the parent's, as far as the client knows it
+	Dir         string // working directory, as the launch named it: in the host's file system, which may want it absolute; "": the parent's, as far as the client knows it
 	System      string // extra system text
 	Tools       map[string]bool
 	Labels      map[string]string
@@ -203,6 +203,7 @@ type SessionError struct {
 	Err        error
 }
 
+// Error joins the call, the session, the class and what went wrong.
 func (e *SessionError) Error() string {
 	if e == nil {
 		return "a SessionError that is nil"
@@ -235,6 +236,7 @@ type PanicError struct {
 	Stack []byte
 }
 
+// Error names the call and the value, without the stack.
 func (e *PanicError) Error() string { return fmt.Sprintf("panic in %s: %v", e.Op, e.Value) }
 
 // Unwrap returns the value of the panic if it is an error.

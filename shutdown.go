@@ -43,6 +43,7 @@ type release struct {
 	err  error // what Release returned; nil while it is out
 }
 
+// Error lists the calls in one line.
 func (e *UnstoppedError) Error() string {
 	parts := make([]string, len(e.Calls))
 	for i, c := range e.Calls {
@@ -68,6 +69,9 @@ func (e *UnstoppedError) Is(target error) bool { return target == ErrUnstopped }
 // end by then, or nil; nothing else of the manager runs on. Calls may overlap:
 // all get the same outcome, and the first ctx to end counts.
 func (m *BackgroundManager) Shutdown(ctx context.Context) error {
+	if err := m.made(); err != nil {
+		return err
+	}
 	stop := context.AfterFunc(ctx, m.hurryUp)
 	defer stop()
 	if ctx.Err() != nil {

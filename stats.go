@@ -102,17 +102,24 @@ func (m *BackgroundManager) keyStatsLocked(list []KeyStats, s *semaphore) []KeyS
 // nothing new starts until there is room. 0 goes back to the default, Off means
 // no limit. Settable are a model, an agent (both its own queue and its total over
 // models), a provider, {Kind: GlobalKey}, {Kind: StartsKey} and {Kind: ParentKey},
-// the cap of every parent; the error is an *[InputError].
+// the cap of every parent. Names are as in Config.Keys: a provider has no slash, and an
+// agent is one of Config.Agents, where that is set, and no alias. The error is an
+// *[InputError].
 func (m *BackgroundManager) SetLimit(k Key, limit int) error {
+	if err := m.made(); err != nil {
+		return err
+	}
 	if limit < Off {
 		return &InputError{"limit", strconv.Itoa(limit), leastRule(Off)}
-	}
-	if k.Kind == AgentKey {
-		k.Name = m.unalias(cleanAgent(k.Name))
 	}
 	named := k.Kind == ModelKey || k.Kind == AgentKey || k.Kind == ProviderKey
 	if !named && k.Kind != GlobalKey && k.Kind != StartsKey && k.Kind != ParentKey || named != (k.Name != "") {
 		return &InputError{"key", k.String(), "must be a named model, agent or provider, or the whole of global, starts or parent"}
+	}
+	if named {
+		if rule := m.cfg.limitable(k); rule != "" {
+			return &InputError{"key", k.String(), rule}
+		}
 	}
 	m.mu.Lock()
 	defer m.unlock()

@@ -106,7 +106,7 @@ func (s *storm) config() subagent.Config {
 		c.Task.Start = time.Duration(n(5)) * time.Second
 	}
 	if s.rng.IntN(4) == 0 {
-		c.Mailbox.Gather = []time.Duration{off, time.Nanosecond, time.Second, 3 * time.Second}[s.rng.IntN(4)]
+		c.Mailbox.Gather = []time.Duration{off, time.Millisecond, time.Second, 3 * time.Second}[s.rng.IntN(4)]
 	}
 	if s.rng.IntN(8) == 0 {
 		c.Mailbox.Render = s.render

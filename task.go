@@ -56,7 +56,7 @@ type Attempt struct {
 	Model   string
 	Session SessionID
 	Started time.Time
-	Ended   time.Time
+	Ended   time.Time // zero while it goes on
 	// Unstopped says why the child may still be running although the attempt
 	// has ended: its Abort failed, did not return in time, or was not wanted.
 	// Nil: it is known to be at rest.
@@ -89,6 +89,7 @@ var statusNames = [numStatuses + 1]string{
 	Failed: "failed", Cancelled: "cancelled", Interrupted: "interrupted", byReason: "by reason",
 }
 
+// String is the status in one word: "pending", "input_required" and so on.
 func (s Status) String() string {
 	if int(s) >= len(statusNames) {
 		return fmt.Sprintf("Status(%d)", s)

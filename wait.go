@@ -172,8 +172,11 @@ func (m *BackgroundManager) awaitSettled(w *watch, giveUp <-chan struct{}) bool 
 
 // watch starts to count the live tasks that match.
 func (m *BackgroundManager) watch(f Filter) (*watch, error) {
-	if f.Statuses != nil || f.Limit != 0 || f.After != "" {
-		return nil, &InputError{"Filter", "set in Statuses, Limit or After", "a wait is for tasks whatever their status"}
+	if f.Statuses != nil {
+		return nil, &InputError{"Filter.Statuses", fmt.Sprint(f.Statuses), "can't be set: a wait is for tasks whatever their status"}
+	}
+	if err := f.whole("a wait is for all that match"); err != nil {
+		return nil, err
 	}
 	match, err := m.matcher(f)
 	if err != nil {

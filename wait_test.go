@@ -285,23 +285,60 @@ func TestUnder(t *testing.T) {
 	})
 }
 
-// CancelAll cancels what its filter names, and all of it: one that names nothing, or a
-// page of a list, is refused.
-func TestCancelAllRefusesAPage(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newManager(t, &stub{prompt: hang}, Config{})
-		first := launch(t, m, work("p"))
-		launch(t, m, work("p"))
-		for _, f := range []Filter{{}, {Parent: "p", Limit: 1}, {Parent: "p", Limit: -1}, {Parent: "p", After: first.ID}, {After: first.ID, Limit: 1}} {
-			ended, err := m.CancelAll(t.Context(), f, CancelOptions{})
-			var input *InputError
-			require.ErrorAs(t, err, &input, "%+v", f)
-			require.Empty(t, ended)
-		}
-		ended, err := m.CancelAll(t.Context(), Filter{Parent: "p"}, CancelOptions{})
-		require.NoError(t, err)
-		require.Len(t, ended, 2)
-	})
+// CancelAll cancels what its filter names, and all of it; a wait is for all that match,
+// too. A filter that names nothing, a page of a list, or what is no status is refused
+// by its field, and cancels nothing.
+func TestFilterRefused(t *testing.T) {
+	const (
+		page   = "is for List only: all that match are cancelled"
+		wait   = "is for List only: a wait is for all that match"
+		empty  = "must say what to cancel; to cancel everything, set Statuses to Pending, Starting, Running and InputNeeded"
+		status = "must be one from Pending to Interrupted"
+		any    = "can't be set: a wait is for tasks whatever their status"
+	)
+	cancel := func(ctx context.Context, m *BackgroundManager, f Filter) error {
+		ended, err := m.CancelAll(ctx, f, CancelOptions{})
+		require.Empty(t, ended)
+		return err
+	}
+	waitAny := func(ctx context.Context, m *BackgroundManager, f Filter) error {
+		_, err := m.WaitAny(ctx, f)
+		return err
+	}
+	waitAll := func(ctx context.Context, m *BackgroundManager, f Filter) error {
+		_, err := m.WaitAll(ctx, f)
+		return err
+	}
+	for _, c := range []struct {
+		call               func(context.Context, *BackgroundManager, Filter) error
+		filter             Filter
+		field, value, rule string
+	}{
+		{cancel, Filter{}, "Filter", "empty", empty},
+		{cancel, Filter{Labels: map[string]string{}}, "Filter", "empty", empty},
+		{cancel, Filter{Parent: "p", Limit: 1}, "Filter.Limit", "1", page},
+		{cancel, Filter{Parent: "p", Limit: -1}, "Filter.Limit", "-1", page},
+		{cancel, Filter{Parent: "p", After: "bg_1"}, "Filter.After", `"bg_1"`, page},
+		{cancel, Filter{After: "bg_1", Limit: 1}, "Filter.Limit", "1", page},
+		{cancel, Filter{Statuses: []Status{Pending, 99}}, "Filter.Statuses[1]", "Status(99)", status},
+		{cancel, Filter{Statuses: []Status{0}}, "Filter.Statuses[0]", "none", status},
+		{cancel, Filter{Statuses: []Status{Interrupted, numStatuses}}, "Filter.Statuses[1]", "by reason", status},
+		{waitAny, Filter{Limit: 3}, "Filter.Limit", "3", wait},
+		{waitAny, Filter{Statuses: []Status{Failed}}, "Filter.Statuses", "[failed]", any},
+		{waitAll, Filter{After: "bg_1"}, "Filter.After", `"bg_1"`, wait},
+		{waitAll, Filter{Statuses: []Status{}}, "Filter.Statuses", "[]", any},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t, &stub{prompt: hang}, Config{})
+			launch(t, m, work("p"))
+			launch(t, m, work("p"))
+			wrong(c.field, c.value, c.rule)(t, c.call(t.Context(), m, c.filter))
+			require.Empty(t, m.List(Filter{Statuses: []Status{Pending, 99}}))
+			ended, err := m.CancelAll(t.Context(), Filter{Parent: "p"}, CancelOptions{})
+			require.NoError(t, err)
+			require.Len(t, ended, 2)
+		})
+	}
 }
 
 // A pending task, and one that has ended, has no goroutine, context or deadline.

@@ -69,7 +69,7 @@ func undocumented(s *source) (found []string) {
 			switch d := d.(type) {
 			case *ast.FuncDecl:
 				visible := d.Name.IsExported() && (d.Recv == nil || ast.IsExported(receiver(d)))
-				if visible && d.Doc == nil && !plumbing[d.Name.Name] {
+				if visible && d.Doc == nil {
 					found = append(found, s.at(d)+" "+funcName(d))
 				}
 			case *ast.GenDecl:
@@ -79,9 +79,6 @@ func undocumented(s *source) (found []string) {
 	}
 	return found
 }
-
-// plumbing are methods whose meaning every reader of Go knows.
-var plumbing = map[string]bool{"Error": true, "Unwrap": true, "String": true, "Is": true}
 
 func (s *source) undocumentedIn(d *ast.GenDecl) (found []string) {
 	for _, spec := range d.Specs {
@@ -111,13 +108,14 @@ func TestEverythingExportedIsDocumented(t *testing.T) {
 	}
 	for _, bad := range []string{
 		"type T struct{}", "func F() {}", "type t int\n// T is fine.\ntype T t\nfunc (*T) M() {}",
+		"// T is fine.\ntype T int\nfunc (T) String() string { return \"\" }",
 		"const C = 1", "var a, B int", "const (\n// C is fine.\nC = 1\nD = 2\n)", "type (\nT int\n)",
 	} {
 		require.Len(t, undocumented(parseText(t, bad)), 1, bad)
 	}
 	for _, good := range []string{
 		"type t struct{}\nfunc (t) M() {}", "// The sizes.\nconst (\nC = 1\nD = 2\n)", "const (\nC = 1 // is one\n)",
-		"// T is fine.\ntype T int\nfunc (T) String() string { return \"\" }",
+		"// T is fine.\ntype T int\n// String is its name.\nfunc (T) String() string { return \"\" }",
 	} {
 		require.Empty(t, undocumented(parseText(t, good)), good)
 	}
