@@ -82,6 +82,8 @@ func TestBlockingConforms(t *testing.T) {
 			case "long":
 				<-ctx.Done()
 				return subagent.Result{Text: "so far"}, ctx.Err()
+			case "blank":
+				return subagent.Result{Empty: true}, nil
 			case "fail":
 				return subagent.Result{}, errors.New("no luck")
 			}
@@ -90,7 +92,7 @@ func TestBlockingConforms(t *testing.T) {
 		return subagenttest.Subject{
 			Client:  subagent.Blocking(host, subagent.BlockingConfig{Poll: 5 * time.Millisecond, Settle: 2 * time.Millisecond}),
 			Request: subagent.CreateRequest{Task: "bg_1", Attempt: 1, Agent: "a"},
-			Quick:   "quick", Long: "long", Fail: "fail",
+			Quick:   "quick", Long: "long", Fail: "fail", Blank: "blank",
 		}
 	})
 }

@@ -2,7 +2,6 @@ package subagent
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -60,15 +59,10 @@ func (b *BlockingClient) look(turns []*hostTurn) {
 	b.looks++
 	tooMany := b.looks > b.cfg.Parallel
 	b.mu.Unlock()
-	seen, over, late := make(chan struct{}), false, false // the last two are guarded by mu
+	seen, l := make(chan struct{}), &look{}
 	go func() {
 		defer close(seen)
-		defer b.locked(func() {
-			b.looks, over = b.looks-1, true
-			if late {
-				b.stuck--
-			}
-		})
+		defer b.lookIsOver(l)
 		if tooMany {
 			return
 		}
@@ -80,18 +74,29 @@ func (b *BlockingClient) look(turns []*hostTurn) {
 	select {
 	case <-seen:
 	case <-ctx.Done():
-		b.locked(func() {
-			if late = !over && errors.Is(ctx.Err(), context.DeadlineExceeded); late {
-				b.stuck++
-			}
-		})
+		b.lookIsLate(l, ctx.Err() == context.DeadlineExceeded)
 	}
 }
 
-func (b *BlockingClient) locked(do func()) {
+// look is one of the poller's. Guarded by the client's mu.
+type look struct{ over, late bool }
+
+func (b *BlockingClient) lookIsOver(l *look) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	do()
+	l.over = true
+	b.looks--
+	if l.late {
+		b.stuck--
+	}
+}
+
+func (b *BlockingClient) lookIsLate(l *look, late bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if l.late = late && !l.over; l.late {
+		b.stuck++
+	}
 }
 
 // callsLeft is how many calls of Statuses have outlived their context.

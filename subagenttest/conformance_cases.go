@@ -251,6 +251,7 @@ func checkBlank(ctx context.Context, s Subject) error {
 	if err := s.answers(ctx, id); err != nil { // which is not to be taken for the next one
 		return err
 	}
+	s.Settle *= 3
 	r, err := s.turn(ctx, id, s.Blank)
 	if err != nil {
 		return typed(err)
