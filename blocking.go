@@ -69,6 +69,10 @@ type Output struct {
 	// or a tool call. Blank text, a turn of no tokens and what was there before are
 	// none. Without it a session that rests has not answered yet.
 	Evidence bool
+	// Empty is the host's word that this prompt was answered, and that there is no text:
+	// Result.Empty. A message that is only blank so far is no such word; if nothing
+	// better comes, a blank turn ends after Misses and one more polls.
+	Empty bool
 	// Unfinished says that the last message is not complete.
 	Unfinished bool
 	// OpenTodos is how many things the session's own list says are still to be done.

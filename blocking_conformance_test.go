@@ -66,7 +66,7 @@ func (d *detached) Output(_ context.Context, _ subagent.SessionID, mark any) (su
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	turn := mark.(*detachedTurn)
-	return subagent.Output{Text: turn.result.Text, Evidence: turn.result.Text != "", Unfinished: turn.busy, Err: turn.err}, nil
+	return subagent.Output{Text: turn.result.Text, Evidence: turn.result.Text != "", Empty: turn.result.Empty, Unfinished: turn.busy, Err: turn.err}, nil
 }
 
 func (d *detached) Exists(_ context.Context, id subagent.SessionID) (bool, error) {

@@ -97,6 +97,20 @@ func TestBlockingPlainErrorOfATurn(t *testing.T) {
 	})
 }
 
+// The host's word that its answer is complete and empty ends a turn at once.
+func TestBlockingEmptyAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newSlowHost()
+		m, task := blocked(t, h, BlockingConfig{})
+		h.says(task.Session, Output{Empty: true})
+		m.HandleEvent(event(task.Session, EventIdle))
+		synctest.Wait()
+		ended := get(t, m, task.ID)
+		require.Equal(t, Completed, ended.Status, "%v", ended.Reason)
+		require.True(t, ended.Result.Empty)
+	})
+}
+
 // What can't be said of one session changes nothing for it, and says the rest.
 func TestBlockingUnreachable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -76,7 +76,7 @@ func (b *BlockingClient) begun(ctx context.Context, t *hostTurn, mark any) (begu
 		return true, true
 	}
 	out, err := b.output(ctx, t, mark)
-	return out.Evidence, err == nil
+	return out.Evidence || out.Empty, err == nil
 }
 
 // judge finds out whether a turn is over. What it can't find out, or what was
@@ -108,8 +108,8 @@ func (b *BlockingClient) judge(ctx context.Context, t *hostTurn, mark any, looks
 	if now := b.state(t); now.signs != s.signs || now.steers != s.steers || err != nil && !s.aborted && s.failed == nil {
 		return r, false, nil
 	}
-	r = Result{Text: out.Text, Usage: out.Usage}
-	whole := out.Evidence && !out.Unfinished && out.OpenTodos == 0
+	r = Result{Text: out.Text, Usage: out.Usage, Empty: out.Empty}
+	whole := (out.Evidence || out.Empty) && !out.Unfinished && out.OpenTodos == 0
 	switch {
 	case s.aborted:
 		return fail(ClassAborted, errAborted)
