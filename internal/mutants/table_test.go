@@ -113,9 +113,9 @@ var table = []mutant{
 	{"progress ends with the turn", "said.go", "		s.heard = t.said.heard\n", ""},
 
 	// Hosts that do not wait.
-	{"any answer counts", "blocking_turn.go", "	whole := out.Evidence && !out.Unfinished && out.OpenTodos == 0\n", "	whole := true\n"},
-	{"old output counts", "blocking_turn.go", "	whole := out.Evidence && ", "	whole := "},
-	{"an incomplete answer counts", "blocking_turn.go", "out.Evidence && !out.Unfinished && out", "out.Evidence && out"},
+	{"any answer counts", "blocking_turn.go", "	whole := (out.Evidence || out.Empty) && !out.Unfinished && out.OpenTodos == 0\n", "	whole := true\n"},
+	{"old output counts", "blocking_turn.go", "	whole := (out.Evidence || out.Empty) && ", "	whole := "},
+	{"an incomplete answer counts", "blocking_turn.go", "(out.Evidence || out.Empty) && !out.Unfinished && out", "out.Evidence && out"},
 	{"open todos do not hold", "blocking_turn.go", " && out.OpenTodos == 0\n", "\n"},
 	{"an early idling is dropped", "blocking_turn.go", "			lookAt = time.Now().Add(b.cfg.Settle << min(looks-1, 4))\n", ""},
 	{"a sign of life during the look is overlooked", "blocking_turn.go", "now.signs != s.signs || now", "now"},
