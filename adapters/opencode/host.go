@@ -9,8 +9,6 @@ import (
 	"slices"
 	"sync"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/seed-48fd9ae4/subagent"
 )
 
@@ -221,56 +219,6 @@ func (h *host) Release(ctx context.Context, id subagent.SessionID) error {
 	defer h.mu.Unlock()
 	delete(h.sessions, id)
 	return nil
-}
-
-// wireStatus is a session's status: "busy" or "retry", or the session is not listed.
-type wireStatus struct {
-	Type    string `json:"type"`
-	Message string `json:"message"`
-}
-
-var statuses = map[string]subagent.HostStatus{
-	"busy": subagent.HostBusy, "retry": subagent.HostRetrying, "idle": subagent.HostIdle,
-}
-
-// Statuses asks once for each directory that the sessions are in: an answer is about
-// one directory, and lists who does not rest.
-func (h *host) Statuses(ctx context.Context, of []subagent.SessionID) (map[subagent.SessionID]subagent.HostStatus, error) {
-	all := map[subagent.SessionID]subagent.HostStatus{}
-	dirs := map[string]bool{}
-	for _, id := range of {
-		s, err := h.find(ctx, "status", id)
-		if unlessGone(err) != nil {
-			return nil, err
-		}
-		all[id] = subagent.HostIdle
-		if err == nil {
-			dirs[s.dir] = true
-		}
-	}
-	var mu sync.Mutex
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(4)
-	for dir := range dirs {
-		group.Go(func() error {
-			found, err := h.status(ctx, dir)
-			mu.Lock()
-			defer mu.Unlock()
-			for id, s := range found {
-				all[id] = statuses[s.Type]
-			}
-			return err
-		})
-	}
-	return all, group.Wait()
-}
-
-func (h *host) status(ctx context.Context, dir string) (all map[subagent.SessionID]wireStatus, err error) {
-	_, err = h.api.do(ctx, call{op: "status", method: "GET", path: "/session/status"}.in(dir), &all)
-	if err != nil {
-		h.cold()
-	}
-	return all, err
 }
 
 // Exists reports whether the server has a session.

@@ -19,11 +19,11 @@ func (h *host) Notify(ctx context.Context, n subagent.Notification) (subagent.De
 	if err != nil {
 		return goneOr(err)
 	}
-	all, err := h.status(ctx, s.dir)
+	all, err := h.status(ctx, s.dir, n.Parent)
 	switch {
 	case err != nil:
 		return subagent.Unknown, err
-	case all[n.Parent].Type == "busy", all[n.Parent].Type == "retry":
+	case all[n.Parent] == subagent.HostBusy, all[n.Parent] == subagent.HostRetrying:
 		return subagent.Busy, nil
 	}
 	written := func(m message) bool { return m.marked(func(k mark) bool { return k.Notification == n.ID }) }

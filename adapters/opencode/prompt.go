@@ -119,11 +119,11 @@ func (h *host) Steer(ctx context.Context, id subagent.SessionID, message string)
 	if err != nil {
 		return err
 	}
-	all, err := h.status(ctx, s.dir)
+	all, err := h.status(ctx, s.dir, id)
 	if err != nil {
 		return err
 	}
-	if all[id].Type != "busy" {
+	if all[id] != subagent.HostBusy {
 		return h.api.wrong(of("steer", "POST", id, ""), subagent.ClassInvalid, errors.New("no turn of the session goes on"))
 	}
 	return h.post(ctx, "steer", id, s.dir, prompt{Parts: text(message, mark{Steer: true}), NoReply: true})
