@@ -180,14 +180,22 @@ func (h *host) Output(ctx context.Context, id subagent.SessionID, m any) (out su
 		return out, err
 	}
 	at := slices.IndexFunc(all, prompted)
-	if at < 0 && !slices.ContainsFunc(all, func(m message) bool { return m.unread }) {
-		return subagent.Output{Unfinished: true}, nil // it never arrived
+	if at < 0 { // it never arrived, or is what can't be read: what else is there is older
+		h.noteUnread(id, all)
+		return subagent.Output{Unfinished: true}, nil
 	}
 	out = h.answer(id, all[at+1:])
 	if h.cfg.HoldTodos && !out.Unfinished {
 		out.OpenTodos, err = h.openTodos(ctx, id)
 	}
 	return out, err
+}
+
+// noteUnread has the log say that a message can't be read.
+func (h *host) noteUnread(id subagent.SessionID, all []message) {
+	if slices.ContainsFunc(all, func(m message) bool { return m.unread }) {
+		h.api.log.Warn("opencode: an answer was not read", "session", id, "error", errUnread)
+	}
 }
 
 // answer judges the steps that followed a prompt, up to what somebody else asked when
@@ -198,7 +206,7 @@ func (h *host) answer(id subagent.SessionID, after []message) (out subagent.Outp
 		m := &after[i]
 		switch {
 		case m.unread:
-			h.api.log.Warn("opencode: an answer was not read", "session", id, "error", errUnread)
+			h.noteUnread(id, after)
 			return subagent.Output{Unfinished: true} // unless it stays so, it may be a proxy's
 		case m.Info.Role == "user" && !out.Unfinished && out.Evidence && !m.marked(func(k mark) bool { return k.Steer }):
 			return out

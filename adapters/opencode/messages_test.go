@@ -1,8 +1,10 @@
 package opencode
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"testing"
 
@@ -22,6 +24,21 @@ func TestOutputIsOfThisPrompt(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, want, out.Text, "said to %s", m)
 	}
+}
+
+// If the prompt is what can't be read, what was said before it is no answer to it.
+func TestUnreadPromptHasNoOldAnswer(t *testing.T) {
+	const all = `[{"info":{"id":"msg_1","role":"user"},"parts":[{"type":"text","text":"earlier"}]},
+		{"info":{"id":"msg_2","role":"assistant","finish":"stop","time":{"created":1,"completed":2}},"parts":[{"type":"text","text":"an old answer"}]},
+		{"info":{"id":"msg_3","role":"user"},"parts":[{"type":"text","text":"somebody"}]},
+		{"info":{"id":"msg_4","role":"user","time":"now"},"parts":[{"type":"text","text":"x","metadata":{"subagent":{"prompt":"m1"}}}]}]`
+	var lines bytes.Buffer
+	s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){"GET /session/ses_1/message": always(200, all)}}
+	oc := over(t, s, Config{Logger: slog.New(slog.NewTextHandler(&lines, nil))})
+	out, err := oc.host.Output(t.Context(), "ses_1", "m1")
+	require.NoError(t, err)
+	require.Equal(t, subagent.Output{Unfinished: true}, out)
+	require.Contains(t, lines.String(), errUnread.Error())
 }
 
 // What the steps after a prompt say of its turn.
