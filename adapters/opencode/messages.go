@@ -81,9 +81,34 @@ type part struct {
 }
 
 type toolState struct {
-	Status string `json:"status"` // pending, running, completed, error
-	Input  any    `json:"input"`
-	Error  string `json:"error"`
+	Status   string `json:"status"` // pending, running, completed, error
+	Input    any    `json:"input"`
+	Error    string `json:"error"`
+	Metadata flags  `json:"metadata"`
+}
+
+// flags are what matters of metadata, which may be anything.
+type flags struct{ providerExecuted, interrupted bool }
+
+// UnmarshalJSON takes what is of another type than the server's for what is not set.
+func (f *flags) UnmarshalJSON(metadata []byte) error {
+	var all map[string]json.RawMessage
+	_ = json.Unmarshal(metadata, &all)
+	f.providerExecuted = string(all["providerExecuted"]) == "true"
+	f.interrupted = string(all["interrupted"]) == "true"
+	return nil
+}
+
+// goesOn reports whether the server calls the model again after a step with this part:
+// for each call, but those that the model's provider made and those that were
+// interrupted.
+func (p *part) goesOn() bool {
+	if p.Type != "tool" {
+		return false
+	}
+	var of flags
+	_ = of.UnmarshalJSON(p.Metadata)
+	return !of.providerExecuted && !(p.State.Status == "error" && p.State.Metadata.interrupted)
 }
 
 func (p *part) call() subagent.ToolCall {
@@ -228,7 +253,7 @@ func (h *host) step(id subagent.SessionID, m *message, out *subagent.Output) {
 	out.Evidence = out.Evidence || calls || said != "" || m.text("reasoning") != ""
 	// After a step with calls the server calls the model again, whatever it is said
 	// to have ended with.
-	out.Unfinished = m.Info.Time.Completed == 0 || goesOn[m.Info.Finish] || calls
+	out.Unfinished = m.Info.Time.Completed == 0 || goesOn[m.Info.Finish] || slices.ContainsFunc(m.Parts, func(p part) bool { return p.goesOn() })
 	out.Err = nil
 	switch {
 	case m.Info.Error != nil:

@@ -98,6 +98,26 @@ func TestAnswer(t *testing.T) {
 			`[{"info":{"role":"assistant","finish":"tool-calls",` + done + `},"parts":[{"type":"tool","state":{"status":"error","error":"The user rejected permission to use this specific tool call."}}]}]`,
 			"", true, true, subagent.ClassPermission,
 		},
+		"a call that the provider made": {
+			`[{"info":{"role":"assistant","finish":"stop",` + done + `},"parts":[{"type":"tool","tool":"web_search","metadata":{"providerExecuted":true},"state":{"status":"completed"}},` + said("rain") + `]}]`,
+			"rain", true, false, "",
+		},
+		"a call that was interrupted": {
+			`[{"info":{"role":"assistant","finish":"stop",` + done + `},"parts":[{"type":"tool","state":{"status":"error","error":"Tool execution aborted","metadata":{"interrupted":true}}},` + said("rain") + `]}]`,
+			"rain", true, false, "",
+		},
+		"a call that the provider made, and nothing said": {
+			`[{"info":{"role":"assistant","finish":"stop",` + done + `},"parts":[{"type":"tool","metadata":{"providerExecuted":true},"state":{"status":"completed"}}]}]`,
+			"", true, false, "",
+		},
+		"a call that the provider made beside one of the server's": {
+			`[{"info":{"role":"assistant","finish":"stop",` + done + `},"parts":[{"type":"tool","metadata":{"providerExecuted":true},"state":{"status":"completed"}},{"type":"tool","metadata":[],"state":{"status":"completed","metadata":"x"}}]}]`,
+			"", true, true, "",
+		},
+		"a call that is over, and was interrupted before": {
+			`[{"info":{"role":"assistant","finish":"stop",` + done + `},"parts":[{"type":"tool","state":{"status":"completed","metadata":{"interrupted":true}}}]}]`,
+			"", true, true, "",
+		},
 		"a summary between": {
 			`[{"info":{"role":"assistant","finish":"stop",` + done + `},"parts":[` + said("yes") + `]},
 			  {"info":{"role":"assistant","summary":true,"finish":"stop",` + done + `},"parts":[` + said("in short") + `]}]`,
