@@ -171,10 +171,16 @@ func (h *host) find(ctx context.Context, op string, id subagent.SessionID) (*ses
 	return &session{dir: dir}, nil
 }
 
-// remember keeps what can be asked for again, and not too much of it.
+// remembered is how much is kept of what nobody says is needed no more.
+const remembered = 1000
+
+// remember keeps one more thing, and forgets another if there are too many.
 func remember[K comparable, V any](all map[K]V, key K, value V) {
-	if len(all) >= 1000 {
-		clear(all)
+	if _, known := all[key]; !known && len(all) >= remembered {
+		for other := range all {
+			delete(all, other)
+			break
+		}
 	}
 	all[key] = value
 }
