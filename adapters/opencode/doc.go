@@ -21,5 +21,6 @@
 // What the server can't do, this client can't either: opencode goes on trying model
 // calls that fail with 429 or 5xx for as long as it likes, and a turn that was cut off
 // by the server's end stays unfinished. Cancel ends the first; the second ends as
-// interrupted.
+// interrupted. An answer that was cut at the model's limit, by a filter or by an error
+// of the provider ends as failed, with what was said as its partial result.
 package opencode

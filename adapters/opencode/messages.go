@@ -255,9 +255,12 @@ func (h *host) step(id subagent.SessionID, m *message, out *subagent.Output) {
 	// to have ended with.
 	out.Unfinished = m.Info.Time.Completed == 0 || goesOn[m.Info.Finish] || slices.ContainsFunc(m.Parts, func(p part) bool { return p.goesOn() })
 	out.Err = nil
+	cut, isCut := cutShort[m.Info.Finish]
 	switch {
 	case m.Info.Error != nil:
 		out.Err, out.Unfinished = h.api.turnError(id, m.Info.Error), false
+	case isCut && !out.Unfinished:
+		out.Err = &subagent.SessionError{Op: "prompt", Session: id, Class: cut.class, Err: cut.err}
 	case out.Unfinished && slices.ContainsFunc(m.Parts, rejected):
 		out.Err = &subagent.SessionError{Op: "prompt", Session: id, Class: subagent.ClassPermission, Err: errRejected}
 	}
@@ -266,6 +269,17 @@ func (h *host) step(id subagent.SessionID, m *message, out *subagent.Output) {
 // goesOn are the ways for a step to end after which the model is called again: with
 // none, it was cut short.
 var goesOn = map[string]bool{"": true, "tool-calls": true, "unknown": true}
+
+// cutShort are the ways for a step to end after which the model is not called again,
+// though its answer is not whole. What it said so far is kept.
+var cutShort = map[string]struct {
+	class subagent.Class
+	err   error
+}{
+	"length":         {subagent.ClassContextLength, errors.New("the answer was cut: the model's limit of output, or its context, is reached")},
+	"content-filter": {subagent.ClassInvalid, errors.New("the answer was cut by the provider's content filter")},
+	"error":          {subagent.ClassUnknown, errors.New("the answer was cut by an error of the provider")},
+}
 
 var errRejected = errors.New("a permission that the turn asked for was rejected")
 
