@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 	"unicode"
@@ -201,22 +202,34 @@ func (a *api) refused(c call, res *http.Response) error {
 		class = subagent.ClassUnavailable
 	}
 	if err == nil {
-		err = fmt.Errorf("status %d: %s", res.StatusCode, said(text))
+		status := fmt.Sprintf("status %d", res.StatusCode)
+		if why := said(text, c.body != nil); why != "" {
+			status += ": " + why
+		}
+		err = errors.New(status)
 	}
 	return a.wrong(c, class, err)
 }
 
-// said finds the message in a body that tells what went wrong.
-func said(body []byte) string {
+// said finds the message in a body that tells what went wrong. If the call gave text of
+// ours, what is no error of the server's own is not shown: it may hold that text.
+func said(body []byte, gave bool) string {
 	var e wireError
-	if json.Unmarshal(body, &e) == nil && e.text() != "" {
+	known := json.Unmarshal(body, &e) == nil && errorName.MatchString(e.Name)
+	text := strings.TrimSpace(string(body))
+	switch {
+	case known:
 		return e.text()
-	}
-	if strings.HasPrefix(strings.TrimSpace(string(body)), "<") {
+	case strings.HasPrefix(text, "<"):
 		return "a page of HTML"
+	case gave:
+		return ""
 	}
-	return string(body)
+	return text
 }
+
+// errorName is what names of the server's errors look like.
+var errorName = regexp.MustCompile(`^[A-Za-z]{1,50}$`)
 
 // wrong is what went wrong with a call, and nothing that is secret.
 func (a *api) wrong(c call, class subagent.Class, err error) error {
