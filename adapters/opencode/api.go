@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -272,7 +273,8 @@ func (a *api) clean(s string) string {
 	return s
 }
 
-// hiding replaces a password in the forms in which it goes over the line.
+// hiding replaces a password in the forms in which it goes over the line, or is
+// repeated: as JSON, as JavaScript and Go write that, and as Go quotes it.
 func hiding(user, password string) *strings.Replacer {
 	var pairs []string
 	for _, p := range []string{password, strings.TrimSpace(password)} {
@@ -280,6 +282,9 @@ func hiding(user, password string) *strings.Replacer {
 			continue
 		}
 		forms := []string{base64.StdEncoding.EncodeToString([]byte(user + ":" + p)), p, url.QueryEscape(p), url.PathEscape(p)}
+		for _, quoted := range []string{inJSON(p, false), inJSON(p, true), strconv.Quote(p), strconv.QuoteToASCII(p)} {
+			forms = append(forms, quoted[1:len(quoted)-1])
+		}
 		for _, form := range forms {
 			pairs = append(pairs, form, "***")
 		}
@@ -288,4 +293,13 @@ func hiding(user, password string) *strings.Replacer {
 		return nil
 	}
 	return strings.NewReplacer(pairs...)
+}
+
+// inJSON is a string as JSON has it, also with what HTML would take for its own escaped.
+func inJSON(s string, forHTML bool) string {
+	var b bytes.Buffer
+	to := json.NewEncoder(&b)
+	to.SetEscapeHTML(forHTML)
+	_ = to.Encode(s) // a string always has a form
+	return strings.TrimSpace(b.String())
 }

@@ -547,6 +547,10 @@ func TestEchoedSecrets(t *testing.T) {
 		"read from a file":         {"hunter2\n", reply(403, "no such password: hunter2"), nil, "hunter2"},
 		"base64, by the transport": {"hunter2", nil, errors.New("refused header Authorization: Basic b3BlbmNvZGU6aHVudGVyMg=="), "b3BlbmNvZGU6aHVudGVyMg=="},
 		"escaped in a URL":         {"hunter 2/3", reply(403, "for /?password=hunter%202%2F3"), nil, "hunter%202%2F3"},
+		"in JSON":                  {"hunter\"2\x01&é", reply(403, `{"why":"is not hunter\"2\u0001&é"}`), nil, "hunter"},
+		"in JSON for HTML":         {`hunter"2\x&é`, reply(403, `{"why":"is not hunter\"2\\x\u0026é"}`), nil, "hunter"},
+		"quoted":                   {"hunter\"2\x01é", nil, fmt.Errorf("refused header %q", "hunter\"2\x01é"), "hunter"},
+		"quoted in ASCII":          {"hunter2é", nil, fmt.Errorf("refused header %+q", "hunter2é"), "hunter"},
 		"cut in the middle":        {"hunter2secret", reply(403, strings.Repeat("\n", maxError-12)+"hunter2secret"), nil, "hunter2secre"},
 	} {
 		t.Run(name, func(t *testing.T) {
