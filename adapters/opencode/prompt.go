@@ -123,7 +123,7 @@ func (h *host) Steer(ctx context.Context, id subagent.SessionID, message string)
 	if err != nil {
 		return err
 	}
-	if all[id] != subagent.HostBusy {
+	if all[id] != subagent.HostBusy && all[id] != subagent.HostRetrying {
 		return h.api.wrong(of("steer", "POST", id, ""), subagent.ClassInvalid, errors.New("no turn of the session goes on"))
 	}
 	return h.post(ctx, "steer", id, s.dir, prompt{Parts: text(message, mark{Steer: true}), NoReply: true})
