@@ -44,19 +44,9 @@ type api struct {
 }
 
 func newAPI(cfg Config) (*api, error) {
-	base, err := url.Parse(cfg.URL)
-	wrong := func(rule string) (*api, error) { // it may hold a secret, and is not shown
-		return nil, &subagent.InputError{Field: "opencode.Config.URL", Value: "…", Rule: rule}
-	}
-	switch {
-	case err != nil, base.Scheme != "http" && base.Scheme != "https", base.Host == "":
-		return wrong("must be http:// or https:// and a host")
-	case base.User != nil:
-		return wrong("must not hold a user: set Username and Password")
-	case base.RawQuery != "" || base.Fragment != "":
-		return wrong("must not hold a query or a fragment")
-	case cfg.Timeout < 0:
-		return nil, &subagent.InputError{Field: "opencode.Config.Timeout", Value: cfg.Timeout.String(), Rule: "must be positive, or 0 for the default"}
+	base, err := cfg.base()
+	if err != nil {
+		return nil, err
 	}
 	a := &api{
 		base: base, user: cfg.Username, password: cfg.Password,

@@ -15,38 +15,6 @@ import (
 	"github.com/seed-48fd9ae4/subagent"
 )
 
-// A setting that can't be is refused by name, without what may be secret in it.
-func TestConfig(t *testing.T) {
-	for field, c := range map[string]struct {
-		cfg  Config
-		rule string
-	}{
-		"opencode.Config.URL":     {Config{}, "must be http:// or https:// and a host"},
-		"opencode.Config.Timeout": {Config{URL: "http://h", Timeout: -1}, "must be positive, or 0 for the default"},
-	} {
-		refusedFor(t, c.cfg, field, c.rule)
-	}
-	refusedFor(t, Config{URL: "127.0.0.1:4096"}, "opencode.Config.URL", "must be http:// or https:// and a host")
-	refusedFor(t, Config{URL: "http://h/?token=hunter2"}, "opencode.Config.URL", "must not hold a query or a fragment")
-	refusedFor(t, Config{URL: "http://me:hunter2@h"}, "opencode.Config.URL", "must not hold a user: set Username and Password")
-	refusedFor(t, Config{URL: "http://me:hunter2@h\x7f"}, "opencode.Config.URL", "must be http:// or https:// and a host")
-	refusedFor(t, Config{URL: "http://h", Permissions: []Rule{{"bash", "*", "allow"}, {"bash", "*", "perhaps"}}}, "opencode.Config.Permissions[1].Action", "must be allow, deny or ask")
-	refusedFor(t, Config{URL: "http://h", Permissions: []Rule{{"", "*", "deny"}}}, "opencode.Config.Permissions[0].Permission", "must not be empty; * is for all")
-	refusedFor(t, Config{URL: "http://h", Permissions: []Rule{{"bash", "", "deny"}}}, "opencode.Config.Permissions[0].Pattern", "must not be empty; * is for all")
-	_, err := New(Config{URL: "http://h/below/"})
-	require.NoError(t, err)
-}
-
-func refusedFor(t *testing.T, cfg Config, field, rule string) {
-	t.Helper()
-	_, err := New(cfg)
-	var in *subagent.InputError
-	require.ErrorAs(t, err, &in)
-	require.Equal(t, field, in.Field)
-	require.Equal(t, rule, in.Rule)
-	require.NotContains(t, err.Error(), "hunter2")
-}
-
 // transport answers each request as the test likes.
 type transport func(*http.Request) (*http.Response, error)
 

@@ -527,15 +527,6 @@ func TestLongTurnIsRead(t *testing.T) {
 	require.Less(t, long, 16*short, "eight times as many messages")
 }
 
-// Secrets in an error of New.
-func TestConfigSecrets(t *testing.T) {
-	for _, u := range []string{"opencode:hunter2@127.0.0.1:4096", "http://hunter2@h", "htp://h/?token=hunter2"} {
-		_, err := New(Config{URL: u})
-		require.Error(t, err)
-		require.NotContains(t, err.Error(), "hunter2", u)
-	}
-}
-
 // Secrets in what a server or a line says.
 func TestEchoedSecrets(t *testing.T) {
 	for name, c := range map[string]struct {
