@@ -2,6 +2,7 @@ package opencode
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -82,7 +83,10 @@ func (h *host) Send(ctx context.Context, id subagent.SessionID, p subagent.Promp
 		body.Tools = p.Tools
 	}
 	h.warmUp(ctx, s.dir)
-	t := ctx.Value(turnKey{}).(*turn)
+	t, _ := ctx.Value(turnKey{}).(*turn)
+	if t == nil { // the Prompt that is embedded in Client was called
+		t = newTurn(rand.Text())
+	}
 	body.Parts = text(p.Text, mark{Prompt: t.mark, Task: p.Task})
 	h.mu.Lock()
 	s.turn = t
