@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -38,7 +37,7 @@ type api struct {
 	user     string
 	password string
 	timeout  time.Duration
-	log      *slog.Logger
+	log      *outages
 	large    chan struct{}     // has an element while a large reply is read
 	hide     *strings.Replacer // of the password; nil: there is none
 }
@@ -50,16 +49,13 @@ func newAPI(cfg Config) (*api, error) {
 	}
 	a := &api{
 		base: base, user: cfg.Username, password: cfg.Password,
-		timeout: cmp.Or(cfg.Timeout, 30*time.Second), log: cfg.Logger, large: make(chan struct{}, 1),
+		timeout: cmp.Or(cfg.Timeout, 30*time.Second), log: newOutages(cfg.Logger), large: make(chan struct{}, 1),
 		http: &http.Client{Transport: cfg.Transport, CheckRedirect: refuse},
 	}
 	if a.password != "" {
 		a.user = cmp.Or(a.user, "opencode")
 	}
 	a.hide = hiding(a.user, a.password)
-	if a.log == nil {
-		a.log = slog.New(slog.DiscardHandler)
-	}
 	return a, nil
 }
 

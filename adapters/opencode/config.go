@@ -51,7 +51,11 @@ type Config struct {
 	// Notifier of your own in subagent.Config. Defaults to false: they are refused.
 	Outside bool
 
-	// Logger hears of streams that were cut. Defaults to nil: silence.
+	// Logger hears, as warnings, of what fails and is tried again, once until it works:
+	// the stream of events, the reading of a session's answer, the loading of a directory,
+	// and the look, after a gap in the stream, for what is asked in one. It also hears of
+	// an answer that can't be understood, and of a server that does not let Run in; and of
+	// no prompt, answer or password. Defaults to nil: silence.
 	Logger *slog.Logger
 }
 

@@ -95,8 +95,8 @@ func (h *host) warmUp(ctx context.Context, dir string) {
 	ctx, cancel := context.WithTimeout(ctx, h.api.timeout)
 	defer cancel()
 	res, err := h.api.send(ctx, call{op: "load", method: "GET", path: "/config/providers"}.in(dir))
+	h.api.log.note(ctx, "a directory was not loaded", dir, err)
 	if err != nil {
-		h.api.log.Warn("opencode: a directory was not loaded", "error", err)
 		return // the first prompt will
 	}
 	res.Body.Close() // what it says does not matter, and may be long

@@ -197,11 +197,11 @@ func (h *host) Output(ctx context.Context, id subagent.SessionID, m any) (out su
 	ours := func(k mark) bool { return m != nil && k.Prompt == m }
 	prompted := func(m message) bool { return m.marked(ours) }
 	all, err := h.back(ctx, "prompt", id, pageSize, func(page []message) bool { return slices.ContainsFunc(page, prompted) })
-	switch {
-	case errors.Is(err, subagent.ErrSessionGone), errors.Is(err, errTooLarge), errors.Is(err, errTooLong):
+	if errors.Is(err, subagent.ErrSessionGone) || errors.Is(err, errTooLarge) || errors.Is(err, errTooLong) {
 		return subagent.Output{Err: err}, nil
-	case err != nil:
-		h.api.log.Warn("opencode: an answer was not read", "error", err)
+	}
+	h.api.log.note(ctx, "an answer was not read", string(id), err)
+	if err != nil {
 		return out, err
 	}
 	at := slices.IndexFunc(all, prompted)
@@ -216,10 +216,11 @@ func (h *host) Output(ctx context.Context, id subagent.SessionID, m any) (out su
 	return out, err
 }
 
-// noteUnread has the log say that a message can't be read.
+// noteUnread has the log say that a message can't be read: once, since it stays so.
 func (h *host) noteUnread(id subagent.SessionID, all []message) {
 	if slices.ContainsFunc(all, func(m message) bool { return m.unread }) {
-		h.api.log.Warn("opencode: an answer was not read", "session", id, "error", errUnread)
+		err := h.api.wrong(of("prompt", "GET", id, ""), subagent.ClassUnknown, errUnread)
+		h.api.log.note(context.Background(), "an answer can't be read", string(id), err)
 	}
 }
 
