@@ -67,3 +67,15 @@ func TestConfigThatWorks(t *testing.T) {
 		require.NoError(t, err)
 	}
 }
+
+// Secrets in a URL that is refused are in no error.
+func TestConfigSecrets(t *testing.T) {
+	for _, u := range []string{
+		"opencode:hunter2@127.0.0.1:4096", "http://hunter2@h", "htp://h/?token=hunter2", "hunter2@h", "me:hunter2", "http://me:hunter2",
+		"http://me:hunter2@h\x7f", "//me:hunter2@h", "http://h:x/?hunter2", "http://h/#hunter2", "http://h?hunter2", "http://hunter2@:80", "h/?hunter2",
+	} {
+		_, err := New(Config{URL: u})
+		require.Error(t, err, u)
+		require.NotContains(t, err.Error(), "hunter2", u)
+	}
+}

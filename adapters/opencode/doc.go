@@ -1,9 +1,13 @@
 // Package opencode runs child sessions in an opencode server, and tells parents that
 // are sessions there. It was written against opencode 1.18.33.
 //
-//	oc, err := opencode.New(opencode.Config{URL: "http://127.0.0.1:4096"})
+//	oc, err := opencode.New(opencode.Config{URL: "http://127.0.0.1:4096", Logger: slog.Default()})
 //	m, err := subagent.New(oc, subagent.Config{})
-//	go oc.Run(ctx, m.HandleEvent) // the server's events, until ctx ends
+//	go func() { // the server's events, until ctx ends
+//		if err := oc.Run(ctx, m.HandleEvent); ctx.Err() == nil {
+//			log.Print("no events, so that all is seen later: ", err) // not let in
+//		}
+//	}()
 //
 // A child is a session below its parent's, in the parent's directory unless its launch
 // names another. Its turn is over when the server says that the session rests and a

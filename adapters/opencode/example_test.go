@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"log/slog"
 	"os/signal"
 	"syscall"
 
@@ -16,7 +17,7 @@ func Example() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 
-	oc, err := opencode.New(opencode.Config{URL: "http://127.0.0.1:4096"})
+	oc, err := opencode.New(opencode.Config{URL: "http://127.0.0.1:4096", Logger: slog.Default()})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -25,7 +26,11 @@ func Example() {
 		log.Fatal(err)
 	}
 	defer m.Close()
-	go oc.Run(ctx, m.HandleEvent) // the server's events
+	go func() { // the server's events, until ctx ends
+		if err := oc.Run(ctx, m.HandleEvent); ctx.Err() == nil {
+			log.Print("no events, so that all is seen later: ", err) // not let in
+		}
+	}()
 
 	parent := subagent.SessionID("ses_…") // who delegates
 	task, err := m.Launch(ctx, subagent.LaunchInput{Parent: parent, Agent: "explore", Prompt: "Where are errors logged?"})
