@@ -10,10 +10,11 @@
 //	}()
 //
 // A child is a session below its parent's, in the parent's directory unless its launch
-// names another. Its turn is over when the server says that the session rests and a
-// read shows a whole answer to this very prompt, which carries a mark of its own: idle
-// events come twice, early, late, or for turns that never ran. Without Run, and while
-// its stream is cut, the end of a turn is found by asking every few seconds.
+// names another, as an absolute path on the server's machine. Its turn is over when the
+// server says that the session rests and a read shows a whole answer to this very
+// prompt, which carries a mark of its own: idle events come twice, early, late, or for
+// turns that never ran. Without Run, and while its stream is cut, the end of a turn is
+// found by asking every few seconds.
 //
 // Notifications are messages of the parent's transcript, written while it rests, for
 // its current agent and model. One that asks for a turn starts one.

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
+	"strconv"
 	"sync"
 
 	"github.com/seed-48fd9ae4/subagent"
@@ -41,11 +43,18 @@ type wireSession struct {
 	Metadata  json.RawMessage    `json:"metadata"` // others write into it too
 }
 
+// absolute paths, also of a server on Windows: others it takes from a directory of its
+// own.
+var absolute = regexp.MustCompile(`^(/|[A-Za-z]:[/\\]|\\\\)`)
+
 // Create opens a session below its parent's and in its directory.
 func (h *host) Create(ctx context.Context, req subagent.CreateRequest) (subagent.SessionID, error) {
 	c := call{op: "create", method: "POST", path: "/session"}
 	if ctx.Err() != nil {
 		return "", h.api.wrong(c, subagent.ClassUnavailable, context.Cause(ctx))
+	}
+	if req.Dir != "" && !absolute.MatchString(req.Dir) {
+		return "", h.api.wrong(c, subagent.ClassInvalid, &subagent.InputError{Field: "Dir", Value: strconv.Quote(req.Dir), Rule: "must be an absolute path on the server's machine"})
 	}
 	body := map[string]any{"title": req.Title(), "metadata": map[string]mark{metaKey: {Task: req.Task, Attempt: req.Attempt}}}
 	dir := req.Dir
@@ -242,7 +251,7 @@ func (h *host) ParentOf(ctx context.Context, id subagent.SessionID) (subagent.Se
 		return "", nil
 	}
 	if !isSession(id) {
-		return "", h.api.wrong(of("lineage", "GET", id, ""), subagent.ClassInvalid, fmt.Errorf("%q is no session id of an opencode server, see Config.Outside: %w", id, subagent.ErrSessionGone))
+		return "", h.api.wrong(of("lineage", "GET", id, ""), subagent.ClassInvalid, fmt.Errorf("%q is no session id of an opencode server, see opencode.Config.Outside: %w", id, subagent.ErrSessionGone))
 	}
 	w, err := h.get(ctx, "lineage", id)
 	return w.ParentID, err

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -272,6 +273,35 @@ func TestRefusedPromptEndsNoTurn(t *testing.T) {
 		require.Error(t, err)
 		require.Same(t, before, oc.host.sessions["ses_1"].turn)
 	})
+}
+
+// A directory that the server would take from one of its own is refused before it is
+// asked.
+func TestDirIsAbsolute(t *testing.T) {
+	for dir, ok := range map[string]bool{
+		"relative": false, "~": false, "./x": false, "..": false, "C:x": false, `\x`: false, "file:///x": false, "1:/x": false, "x/C:/y": false, "a\n/b": false,
+		"": true, "/": true, "/a b": true, `C:\x`: true, "c:/x": true, `\\server\share`: true,
+	} {
+		s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){"POST /session": always(200, `{"id":"ses_1","directory":"/d"}`)}}
+		_, err := over(t, s, Config{}).Create(t.Context(), subagent.CreateRequest{Agent: "build", Dir: dir})
+		if ok {
+			require.NoError(t, err, dir)
+			continue
+		}
+		var said *subagent.SessionError
+		require.ErrorAs(t, err, &said, dir)
+		require.Equal(t, subagent.ClassInvalid, said.Class)
+		var in *subagent.InputError
+		require.ErrorAs(t, err, &in)
+		require.Equal(t, subagent.InputError{Field: "Dir", Value: strconv.Quote(dir), Rule: "must be an absolute path on the server's machine"}, *in)
+		require.Empty(t, s.asked)
+	}
+}
+
+// Who has parents that are no sessions of the server is told what to set.
+func TestForeignParentNamesTheSetting(t *testing.T) {
+	_, err := over(t, &scene{}, Config{}).ParentOf(t.Context(), "main")
+	require.EqualError(t, err, `lineage: invalid: "main" is no session id of an opencode server, see opencode.Config.Outside: subagent: session gone`)
 }
 
 // The sessions of all directories are asked for, each of its own.
