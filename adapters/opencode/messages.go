@@ -92,10 +92,10 @@ type flags struct{ providerExecuted, interrupted bool }
 
 // UnmarshalJSON takes what is of another type than the server's for what is not set.
 func (f *flags) UnmarshalJSON(metadata []byte) error {
-	var all map[string]json.RawMessage
-	_ = json.Unmarshal(metadata, &all)
-	f.providerExecuted = string(all["providerExecuted"]) == "true"
-	f.interrupted = string(all["interrupted"]) == "true"
+	var in struct{ ProviderExecuted, Interrupted json.RawMessage }
+	_ = json.Unmarshal(metadata, &in)
+	f.providerExecuted = string(in.ProviderExecuted) == "true"
+	f.interrupted = string(in.Interrupted) == "true"
 	return nil
 }
 

@@ -90,8 +90,10 @@ func (a *api) readStatuses(c call, body io.Reader, of []subagent.SessionID) (map
 			return nil, a.wrong(c, subagent.ClassInvalid, fmt.Errorf("%w than %d bytes", errTooLarge, maxMessage))
 		case piece.N <= 0:
 			return nil, a.wrong(c, subagent.ClassInvalid, fmt.Errorf("%w than %d bytes for one session", errTooLarge, maxReply))
+		case isForeign(err):
+			err = errForeign
 		}
-		return nil, a.wrong(c, subagent.ClassUnavailable, errors.Join(errForeign, err))
+		return nil, a.wrong(c, subagent.ClassUnavailable, err)
 	}
 	if open, err := in.Token(); err != nil || open != json.Delim('{') {
 		return fail(err)
@@ -118,4 +120,11 @@ func (a *api) readStatuses(c call, body io.Reader, of []subagent.SessionID) (map
 		return fail(err)
 	}
 	return found, nil
+}
+
+// isForeign tells an answer that is not what was expected from a line that was cut.
+func isForeign(err error) bool {
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	return err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &syntax) || errors.As(err, &kind)
 }

@@ -2,10 +2,13 @@ package opencode
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/stretchr/testify/require"
 
@@ -47,6 +50,19 @@ func TestStatusesAreWholeOrNone(t *testing.T) {
 		require.Equal(t, subagent.ClassUnavailable, said.Class, name)
 		require.ErrorContains(t, err, errForeign.Error(), name)
 		require.NotContains(t, err.Error(), "nil", name)
+	}
+}
+
+// A line that is cut in an answer is told as what it is, and is not the server's word.
+func TestStatusesOfACutLine(t *testing.T) {
+	for _, text := range []string{"", "{", `{"ses_1":{"type":"bu`, `{"ses_1":{"type":"busy"}`, `{"ses_1":{"type":"busy"}}`} {
+		s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){"GET /session/status": func(*http.Request) (*http.Response, error) {
+			res := reply(200, "")
+			res.Body = io.NopCloser(io.MultiReader(strings.NewReader(text), iotest.ErrReader(errors.New("connection reset"))))
+			return res, nil
+		}}}
+		_, err := over(t, s, Config{}).host.Statuses(t.Context(), []subagent.SessionID{"ses_1"})
+		require.EqualError(t, err, "status: unavailable: connection reset", text)
 	}
 }
 
