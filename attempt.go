@@ -40,6 +40,7 @@ type attempt struct {
 	early    bool    // Abort was last called while Prompt was out, and may have overtaken it
 	again    bool    // it was called once more while Prompt stayed out
 	aborting bool    // Abort is out
+	inDoubt  bool    // the last one could not rule out that the prompt comes later
 	aborted  bool    // Abort returned nil
 	abortErr error
 	left     bool // the caller wants the child left running

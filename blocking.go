@@ -24,8 +24,10 @@ type AsyncClient interface {
 	// before belongs to an earlier one. The mark that it returns names the prompt to
 	// Output and is nobody else's business. An error of class invalid, auth,
 	// permission, quota, agent_not_found, model_not_found, context_length or aborted
-	// says that it was not taken; after any other it may have been, so that it is not
-	// sent again but looked for.
+	// says that it was not taken, and so does one with [ErrNotSent] in its chain; after
+	// any other it may have been, so that it is not sent again but looked for, and may
+	// arrive whenever the line lets it: unless it was seen to, no Abort of the session
+	// succeeds any more, and its work is stopped on sight.
 	Send(ctx context.Context, session SessionID, p Prompt) (mark any, err error)
 
 	// Abort has the host stop what a session does. It may return before that has
@@ -49,12 +51,15 @@ type AsyncClient interface {
 type HostStatus uint8
 
 const (
-	HostUnknown  HostStatus = iota // nothing that the adapter knows: taken for HostIdle
-	HostBusy                       // a turn goes on
-	HostRetrying                   // and waits to try a model call again
-	HostIdle                       // none does
-	HostEnded                      // none does, and the last one did not end well
+	HostUnknown     HostStatus = iota // nothing that the adapter knows: taken for HostIdle
+	HostBusy                          // a turn goes on
+	HostRetrying                      // and waits to try a model call again
+	HostIdle                          // none does
+	HostEnded                         // none does, and the last one did not end well
+	HostUnreachable                   // it can't be said now, as when Statuses failed for this session alone: changes nothing
 )
+
+func (s HostStatus) busy() bool { return s == HostBusy || s == HostRetrying }
 
 // Output is what a session has made of one prompt so far.
 type Output struct {
@@ -108,8 +113,11 @@ type BlockingConfig struct {
 // which a message is being steered is not over. A bad setting is an *[InputError] of
 // [New].
 func Blocking(host AsyncClient, cfg BlockingConfig) *BlockingClient {
-	b := &BlockingClient{host: host, cfg: cfg, turns: map[SessionID]*hostTurn{}}
+	b := &BlockingClient{host: host, cfg: cfg, turns: map[SessionID]*hostTurn{}, doubts: map[SessionID]*doubt{}}
 	b.err = b.cfg.prepare()
+	if host == nil {
+		b.err = &InputError{"the host of Blocking", "nil", "an AsyncClient is required"}
+	}
 	b.slots = make(chan struct{}, max(b.cfg.Parallel, 1))
 	return b
 }
@@ -122,11 +130,12 @@ func (c *BlockingConfig) prepare() error {
 		def   time.Duration
 		least time.Duration
 	}{
-		{"Poll", &c.Poll, 3 * time.Second, Off}, {"Settle", &c.Settle, 250 * time.Millisecond, 1},
-		{"Started", &c.Started, time.Minute, 1}, {"Call", &c.Call, 10 * time.Second, 1},
+		{"Poll", &c.Poll, 3 * time.Second, Off}, {"Settle", &c.Settle, 250 * time.Millisecond, time.Millisecond},
+		{"Started", &c.Started, time.Minute, time.Millisecond}, {"Call", &c.Call, 10 * time.Second, time.Millisecond},
 	} {
-		if *d.at = cmp.Or(*d.at, d.def); *d.at < d.least {
-			return &InputError{"BlockingConfig." + d.field, d.at.String(), leastRule(int64(d.least))}
+		*d.at = cmp.Or(*d.at, d.def)
+		if v := *d.at; v > maxPause || v < time.Millisecond && (v != Off || d.least != Off) {
+			return &InputError{"BlockingConfig." + d.field, offOr(v), pauseRule(d.least == Off)}
 		}
 	}
 	for _, n := range []struct {
@@ -141,6 +150,23 @@ func (c *BlockingConfig) prepare() error {
 	return nil
 }
 
+// maxPause is far beyond what is of use, and can be multiplied.
+const maxPause = 24 * time.Hour
+
+func offOr(d time.Duration) string {
+	if d == Off {
+		return "Off"
+	}
+	return d.String()
+}
+
+func pauseRule(off bool) string {
+	if off {
+		return "must be between 1ms and 24h, 0 for the default, or Off"
+	}
+	return "must be between 1ms and 24h, or 0 for the default"
+}
+
 // settings is what is wrong with them, for New to return.
 func (b *BlockingClient) settings() error { return b.err }
 
@@ -153,9 +179,14 @@ type BlockingClient struct {
 
 	mu      sync.Mutex // guards all below, and the state of every turn
 	turns   map[SessionID]*hostTurn
-	asks    int           // calls of Statuses so far
+	asks    int // calls of Statuses so far
+	doubts  map[SessionID]*doubt
 	polling bool          // the poller runs
 	resync  chan struct{} // has an element to have it look now
+	looks   int           // of the poller, that have not come back …
+	stuck   int           // … and of these, the ones whose context has ended
+	// cancelLook has the newest one come back now.
+	cancelLook context.CancelFunc
 }
 
 // hostTurn is one Prompt that is out. Guarded by the client's mu but for session and
@@ -188,6 +219,14 @@ var (
 	// ErrSessionGone: the host does not know the session any more.
 	ErrSessionGone = errors.New("subagent: session gone")
 
+	// ErrNotSent: the host never saw the prompt, as when there is no connection.
+	ErrNotSent = errors.New("subagent: not sent")
+
+	// ErrInDoubt: a prompt was neither taken nor refused, and may come yet. An Abort that
+	// returns it leaves its task marked as not known to be stopped, until a Release of
+	// the session returns nil.
+	ErrInDoubt = errors.New("the prompt may still be on its way to the host")
+
 	errNotStarted = errors.New("there was no sign of life within BlockingConfig.Started")
 	errUnfinished = errors.New("the session rests and its answer is not complete")
 	errEnded      = errors.New("the host ended the turn")
@@ -198,6 +237,13 @@ var (
 var finalClasses = map[Class]bool{
 	ClassInvalid: true, ClassAuth: true, ClassPermission: true, ClassQuota: true, ClassAgentNotFound: true,
 	ClassModelNotFound: true, ClassContextLength: true, ClassAborted: true,
+}
+
+// isAborted is also true of an error that says that there is no such session: after
+// either, nothing would be stopped any more.
+func isAborted(err error) bool {
+	var said *SessionError
+	return errors.As(err, &said) && said != nil && said.Class == ClassAborted || goneFrom(err)
 }
 
 func isFinal(err error) bool {
@@ -217,13 +263,22 @@ func (b *BlockingClient) Create(ctx context.Context, req CreateRequest) (Session
 func (b *BlockingClient) Prompt(ctx context.Context, id SessionID, p Prompt) (Result, error) {
 	t, err := b.begin(ctx, id)
 	if err != nil {
-		return Result{}, &SessionError{Op: "prompt", Session: id, Class: ClassInvalid, Err: err}
+		return Result{}, err
 	}
 	defer b.end(t)
 	mark, sendErr := b.send(ctx, t, p)
-	if isFinal(sendErr) {
+	if isFinal(sendErr) || errors.Is(sendErr, ErrNotSent) {
 		return Result{}, sendErr
 	}
+	r, err := b.turn(ctx, t, mark, sendErr)
+	if sendErr != nil && err != nil && !goneFrom(err) && b.doubtful(t) {
+		err = &SessionError{Op: "prompt", Session: id, Class: ClassUnavailable, Err: errors.Join(sendErr, ErrInDoubt)}
+	}
+	return r, err
+}
+
+func (b *BlockingClient) turn(ctx context.Context, t *hostTurn, mark any, sendErr error) (Result, error) {
+	id := t.session
 	if b.state(t).asked { // the abort may have come before the prompt
 		err := b.call(context.WithoutCancel(ctx), func(ctx context.Context) error { return b.Abort(ctx, id) })
 		if err != nil {
@@ -254,14 +309,18 @@ func (b *BlockingClient) call(ctx context.Context, do func(context.Context) erro
 }
 
 func (b *BlockingClient) begin(ctx context.Context, id SessionID) (*hostTurn, error) {
-	if b.err != nil || ctx.Err() != nil {
-		return nil, cmp.Or(b.err, context.Cause(ctx))
+	if b.err != nil {
+		return nil, b.err
+	}
+	if ctx.Err() != nil {
+		return nil, &SessionError{Op: "prompt", Session: id, Class: ClassUnknown, Err: context.Cause(ctx)}
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.turns[id] != nil {
-		return nil, errBusy
+		return nil, &SessionError{Op: "prompt", Session: id, Class: ClassInvalid, Err: errBusy}
 	}
+	delete(b.doubts, id) // what comes now is this one's
 	t := &hostTurn{session: id, wake: make(chan struct{}, 1)}
 	b.turns[id] = t
 	if b.cfg.Poll != Off {
@@ -274,8 +333,12 @@ func (b *BlockingClient) end(t *hostTurn) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.turns, t.session)
-	if len(b.turns) == 0 {
-		b.lookNow()
+	if len(b.turns) > 0 {
+		return
+	}
+	b.lookNow()
+	if b.cancelLook != nil {
+		b.cancelLook()
 	}
 }
 
@@ -297,10 +360,14 @@ func (t *hostTurn) news() {
 // calls it.
 func (b *BlockingClient) HandleEvent(e SessionEvent) {
 	final := e.Kind == EventFailed && isFinal(e.Err) // looks into an error of the host: not under mu
+	aborted := final && isAborted(e.Err)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	t := b.turns[e.Session]
 	if t == nil {
+		if e.Kind != EventIdle && e.Kind != EventDeleted && e.Kind != EventFailed {
+			b.lateLocked(e.Session)
+		}
 		return
 	}
 	switch {
@@ -308,6 +375,8 @@ func (b *BlockingClient) HandleEvent(e SessionEvent) {
 		t.resting = true
 	case e.Kind == EventDeleted:
 		t.deleted = true
+	case aborted: // which is no proof that it rests by now
+		t.ended, t.trouble = true, e.Err
 	case final:
 		t.failed = e.Err
 	case e.Kind == EventFailed:
@@ -324,65 +393,3 @@ func (t *hostTurn) alive() {
 	t.signs++
 	t.resting, t.ended, t.aborted, t.misses, t.rests = false, false, false, 0, 0
 }
-
-// Release is the host's, if it has it.
-func (b *BlockingClient) Release(ctx context.Context, id SessionID) error {
-	if r, ok := b.host.(Releaser); ok {
-		return r.Release(ctx, id)
-	}
-	return errors.ErrUnsupported
-}
-
-// Steer is the host's, if it has it. While it is out its turn is not over: the host
-// may take the message and go on.
-func (b *BlockingClient) Steer(ctx context.Context, id SessionID, text string) error {
-	s, ok := b.host.(Steerer)
-	if !ok {
-		return errors.ErrUnsupported
-	}
-	b.mu.Lock()
-	t := b.turns[id]
-	if t != nil {
-		t.steers++
-	}
-	b.mu.Unlock()
-	defer func() {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		if t != nil {
-			t.steered++
-			t.news()
-		}
-	}()
-	return b.call(ctx, func(ctx context.Context) error { return s.Steer(ctx, id, text) })
-}
-
-// ParentOf is the host's, if it has it.
-func (b *BlockingClient) ParentOf(ctx context.Context, id SessionID) (SessionID, error) {
-	if l, ok := b.host.(LineageResolver); ok {
-		return l.ParentOf(ctx, id)
-	}
-	return "", errors.ErrUnsupported
-}
-
-// Transcript is the host's, if it has it.
-func (b *BlockingClient) Transcript(ctx context.Context, id SessionID, q TranscriptQuery) ([]Message, error) {
-	if r, ok := b.host.(TranscriptReader); ok {
-		return r.Transcript(ctx, id, q)
-	}
-	return nil, errors.ErrUnsupported
-}
-
-// Notify is the host's, if it has it.
-func (b *BlockingClient) Notify(ctx context.Context, n Notification) (Delivery, error) {
-	if h, ok := b.host.(Notifier); ok {
-		return h.Notify(ctx, n)
-	}
-	return Unknown, errors.ErrUnsupported
-}
-
-var (
-	_ EventSink        = (*BlockingClient)(nil)
-	_ Releaser         = (*BlockingClient)(nil)
-	_ TranscriptReader = (*BlockingClient)(nil)
-)

@@ -18,7 +18,7 @@ func (b *BlockingClient) Abort(ctx context.Context, id SessionID) error {
 			return err
 		}
 		if b.abortEnds(id, t) {
-			return nil
+			return b.settled(id)
 		}
 	}
 }
@@ -56,16 +56,19 @@ func (b *BlockingClient) abortEnds(id SessionID, at *hostTurn) bool {
 
 func (b *BlockingClient) bringToRest(ctx context.Context, id SessionID) error {
 	for misses, wait := 0, max(b.cfg.Settle/5, 1); ; wait = min(2*wait, b.cfg.Settle) {
-		err := b.call(ctx, func(ctx context.Context) error { return b.host.Abort(ctx, id) })
+		err := b.part(ctx, func(ctx context.Context) error { return b.host.Abort(ctx, id) })
 		if isFinal(err) {
 			return err
 		}
 		var all map[SessionID]HostStatus
 		if err == nil {
-			all, err = b.statuses(ctx, []SessionID{id})
+			err = b.part(ctx, func(ctx context.Context) (err error) {
+				all, err = b.statuses(ctx, []SessionID{id})
+				return err
+			})
 		}
 		switch s, known := all[id]; {
-		case err != nil || s == HostBusy || s == HostRetrying:
+		case err != nil || s == HostUnreachable || s.busy():
 			misses = 0
 		case known:
 			misses = b.cfg.Misses
@@ -83,4 +86,15 @@ func (b *BlockingClient) bringToRest(ctx context.Context, id SessionID) error {
 			return &SessionError{Op: "abort", Session: id, Err: cmp.Or(err, context.Cause(ctx))}
 		}
 	}
+}
+
+// part gives a call a third of the time there is: one that hangs leaves some for another.
+func (b *BlockingClient) part(ctx context.Context, do func(context.Context) error) error {
+	most := b.cfg.Call
+	if end, ok := ctx.Deadline(); ok {
+		most = min(most, max(time.Until(end)/3, time.Millisecond))
+	}
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	return do(ctx)
 }

@@ -162,10 +162,10 @@ func TestBlockingConfig(t *testing.T) {
 		value string
 		rule  string
 	}{
-		"Poll":     {BlockingConfig{Poll: -2}, "-2ns", "must be positive, 0 for the default, or Off"},
-		"Settle":   {BlockingConfig{Settle: Off}, "-1ns", "must be at least 1, or 0 for the default"},
-		"Started":  {BlockingConfig{Started: -5}, "-5ns", "must be at least 1, or 0 for the default"},
-		"Call":     {BlockingConfig{Call: Off}, "-1ns", "must be at least 1, or 0 for the default"},
+		"Poll":     {BlockingConfig{Poll: -2}, "-2ns", "must be between 1ms and 24h, 0 for the default, or Off"},
+		"Settle":   {BlockingConfig{Settle: Off}, "Off", "must be between 1ms and 24h, or 0 for the default"},
+		"Started":  {BlockingConfig{Started: 25 * time.Hour}, "25h0m0s", "must be between 1ms and 24h, or 0 for the default"},
+		"Call":     {BlockingConfig{Call: 10}, "10ns", "must be between 1ms and 24h, or 0 for the default"},
 		"Misses":   {BlockingConfig{Misses: Off}, "-1", "must be at least 1, or 0 for the default"},
 		"Parallel": {BlockingConfig{Parallel: -8}, "-8", "must be at least 1, or 0 for the default"},
 	} {
@@ -176,6 +176,12 @@ func TestBlockingConfig(t *testing.T) {
 			wrong("BlockingConfig."+field, c.value, c.rule)(t, err)
 		}
 	}
+}
+
+// Without a host there is nothing to make a client of.
+func TestBlockingNilHost(t *testing.T) {
+	_, err := New(Blocking(nil, BlockingConfig{}), Config{})
+	wrong("the host of Blocking", "nil", "an AsyncClient is required")(t, err)
 }
 
 // A session is asked for only when three polls did not know it, and a poll that finds it

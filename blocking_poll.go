@@ -2,6 +2,9 @@ package subagent
 
 import (
 	"context"
+	"errors"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -25,7 +28,7 @@ func (b *BlockingClient) lookNow() {
 }
 
 // pollLocked starts the goroutine that looks at all sessions, unless it runs. It ends
-// with the last turn; without polls it looks once.
+// with the last turn; without polls it looks when it is asked to.
 func (b *BlockingClient) pollLocked() {
 	if !b.polling {
 		b.polling, b.resync = true, make(chan struct{}, 1)
@@ -34,44 +37,88 @@ func (b *BlockingClient) pollLocked() {
 }
 
 func (b *BlockingClient) poll(resync chan struct{}) {
-	over := false
-	defer func() {
-		if !over { // the host has ended the goroutine
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			b.polling = false
-			b.pollLocked()
-		}
-	}()
-	for {
+	for again := true; again; again = b.pollsGoOn() {
 		pause := time.NewTimer(max(b.cfg.Poll, 1))
 		select {
 		case <-pause.C:
 		case <-resync:
 			pause.Stop()
 		}
-		turns, again := b.out()
-		if turns != nil {
+		if turns := b.out(); turns != nil {
 			b.look(turns)
 		}
-		if over = !again; over {
+	}
+}
+
+// look asks for all turns at once. A call that does not heed its context is left behind
+// and listed by Close, and what it says then does not count; no more than Parallel are.
+func (b *BlockingClient) look(turns []*hostTurn) {
+	ctx, cancel := context.WithTimeout(context.Background(), b.cfg.Call)
+	defer cancel()
+	b.mu.Lock()
+	b.cancelLook = cancel
+	b.looks++
+	tooMany := b.looks > b.cfg.Parallel
+	b.mu.Unlock()
+	seen, over, late := make(chan struct{}), false, false // the last two are guarded by mu
+	go func() {
+		defer close(seen)
+		defer b.locked(func() {
+			b.looks, over = b.looks-1, true
+			if late {
+				b.stuck--
+			}
+		})
+		if tooMany {
 			return
 		}
+		all, err := b.statuses(ctx, b.asked(turns))
+		if err == nil && ctx.Err() == nil {
+			b.polled(turns, all)
+		}
+	}()
+	select {
+	case <-seen:
+	case <-ctx.Done():
+		b.locked(func() {
+			if late = !over && errors.Is(ctx.Err(), context.DeadlineExceeded); late {
+				b.stuck++
+			}
+		})
 	}
 }
 
-func (b *BlockingClient) look(turns []*hostTurn) {
-	if all, err := b.statuses(context.Background(), sessionsOf(turns)); err == nil {
-		b.polled(turns, all)
-	}
+func (b *BlockingClient) locked(do func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	do()
 }
 
-func sessionsOf(turns []*hostTurn) []SessionID {
-	ids := make([]SessionID, len(turns))
-	for i, t := range turns {
-		ids[i] = t.session
+// callsLeft is how many calls of Statuses have outlived their context.
+func (b *BlockingClient) callsLeft() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.stuck
+}
+
+// pollsGoOn is where the poller ends: with the last turn, or, without polls, when it
+// has looked as often as it was asked to.
+func (b *BlockingClient) pollsGoOn() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.cancelLook = nil
+	b.polling = len(b.turns) > 0 && (b.cfg.Poll != Off || len(b.resync) > 0)
+	return b.polling
+}
+
+// asked are the sessions that a look asks for: those of its turns, and those in doubt.
+func (b *BlockingClient) asked(turns []*hostTurn) (ids []SessionID) {
+	for _, t := range turns {
+		ids = append(ids, t.session)
 	}
-	return ids
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.AppendSeq(ids, maps.Keys(b.doubts))
 }
 
 func (b *BlockingClient) statuses(ctx context.Context, of []SessionID) (all map[SessionID]HostStatus, err error) {
@@ -97,15 +144,20 @@ func (b *BlockingClient) seenBusy(all map[SessionID]HostStatus, ask int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for id, t := range b.turns {
-		if s := all[id]; t.sent && ask > t.since && (s == HostBusy || s == HostRetrying) {
+		if t.sent && ask > t.since && all[id].busy() {
 			t.alive()
+		}
+	}
+	for id := range b.doubts {
+		if all[id].busy() {
+			b.lateLocked(id)
 		}
 	}
 }
 
 // out are the turns that the host has been given: where a session is before that says
-// nothing of its turn. With none out at all, or without polls, this look is the last.
-func (b *BlockingClient) out() (turns []*hostTurn, again bool) {
+// nothing of its turn.
+func (b *BlockingClient) out() (turns []*hostTurn) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, t := range b.turns {
@@ -113,8 +165,7 @@ func (b *BlockingClient) out() (turns []*hostTurn, again bool) {
 			turns = append(turns, t)
 		}
 	}
-	b.polling = len(b.turns) > 0 && b.cfg.Poll != Off
-	return turns, b.polling
+	return turns
 }
 
 func (b *BlockingClient) polled(turns []*hostTurn, all map[SessionID]HostStatus) {
@@ -123,10 +174,10 @@ func (b *BlockingClient) polled(turns []*hostTurn, all map[SessionID]HostStatus)
 	for _, t := range turns {
 		status, known := all[t.session]
 		switch {
-		case status == HostBusy, status == HostRetrying:
-			continue // seenBusy took it in
+		case status == HostUnreachable, status.busy():
+			continue // seenBusy took in the busy
 		case known:
-			t.misses, t.ended = 0, status == HostEnded
+			t.misses, t.ended = 0, t.ended || status == HostEnded
 		default:
 			t.misses++
 		}

@@ -116,7 +116,7 @@ func waitADay(t *testing.T, m *BackgroundManager, id TaskID) (Task, error) {
 }
 
 // blocked is a manager over such a host with one task that was just prompted.
-func blocked(t *testing.T, h *slowHost, cfg BlockingConfig) (*BackgroundManager, Task) {
+func blocked(t *testing.T, h AsyncClient, cfg BlockingConfig) (*BackgroundManager, Task) {
 	t.Helper()
 	m := newManager(t, Blocking(h, cfg), Config{})
 	task := launch(t, m, work("p"))

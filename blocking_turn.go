@@ -40,12 +40,13 @@ func (b *BlockingClient) await(ctx context.Context, t *hostTurn, mark any, sendE
 		if over {
 			return r, err
 		}
-		if s := b.state(t); s.resting || s.deleted || s.failed != nil { // there is something to find out
-			looks++
-			lookAt = time.Now().Add(b.cfg.Settle << min(looks-1, 4))
-		} else {
+		switch s := b.state(t); {
+		case !s.resting && !s.deleted && s.failed == nil:
 			looks = 0
 			lookAt = time.Now().Add(time.Hour) // or at the next news
+		case looks == 0, !time.Now().Before(lookAt): // there is something to find out; news in between are no look
+			looks++
+			lookAt = time.Now().Add(b.cfg.Settle << min(looks-1, 4))
 		}
 	}
 }
@@ -68,12 +69,11 @@ func (b *BlockingClient) begun(ctx context.Context, t *hostTurn, mark any) (begu
 	if b.state(t).signs > 0 {
 		return true, true
 	}
-	all, err := b.statuses(ctx, []SessionID{t.session}) // polls may be off, or none came through
-	if s := all[t.session]; err == nil && (s == HostBusy || s == HostRetrying) {
-		return true, true
-	}
-	if err != nil {
+	switch s, err := b.status(ctx, t); { // polls may be off, or none came through
+	case err != nil || s == HostUnreachable:
 		return false, false
+	case s.busy():
+		return true, true
 	}
 	out, err := b.output(ctx, t, mark)
 	return out.Evidence, err == nil
@@ -118,13 +118,13 @@ func (b *BlockingClient) judge(ctx context.Context, t *hostTurn, mark any, looks
 	case goneFrom(out.Err) && b.busy(ctx, t):
 		return r, false, nil
 	case out.Err != nil && !out.Unfinished:
-		return r, true, out.Err
+		return r, true, b.ofTurn(t, out.Err)
 	case s.ended:
 		return fail(ClassAborted, errEnded)
 	case whole:
 		return r, true, nil
-	case out.Unfinished && out.Err != nil && looks >= b.cfg.Misses: // the host knows why
-		return r, true, out.Err
+	case out.Unfinished && out.Err != nil && looks >= b.cfg.Misses && !b.busy(ctx, t): // the host knows why
+		return r, true, b.ofTurn(t, out.Err)
 	case out.OpenTodos > 0, s.signs == 0 && !out.Evidence, looks < b.cfg.Misses, b.cfg.Poll != Off && s.rests <= b.cfg.Misses:
 		return r, false, nil
 	case s.asked: // a sign of life that came late has hidden that it was seen to rest
@@ -133,6 +133,15 @@ func (b *BlockingClient) judge(ctx context.Context, t *hostTurn, mark any, looks
 		return fail(ClassUnavailable, b.troubled(t, errUnfinished))
 	}
 	return r, true, nil // a turn that said nothing, which the manager knows how to take
+}
+
+// ofTurn makes a plain error of a turn one that says so.
+func (b *BlockingClient) ofTurn(t *hostTurn, err error) error {
+	var said *SessionError
+	if errors.As(err, &said) {
+		return err
+	}
+	return &SessionError{Op: "prompt", Session: t.session, Class: ClassUnknown, Err: err}
 }
 
 // troubled is an error together with what events told of besides.
@@ -145,9 +154,18 @@ func (b *BlockingClient) troubled(t *hostTurn, err error) error {
 
 // busy reports whether a session that is no more may still be at work.
 func (b *BlockingClient) busy(ctx context.Context, t *hostTurn) bool {
-	all, err := b.statuses(ctx, []SessionID{t.session})
-	s := all[t.session]
-	return err != nil || s == HostBusy || s == HostRetrying
+	s, err := b.status(ctx, t)
+	return err != nil || s == HostUnreachable || s.busy()
+}
+
+// status asks for one session alone.
+func (b *BlockingClient) status(ctx context.Context, t *hostTurn) (s HostStatus, err error) {
+	err = b.slot(ctx, func(ctx context.Context) error {
+		all, err := b.statuses(ctx, []SessionID{t.session})
+		s = all[t.session]
+		return err
+	})
+	return s, err
 }
 
 // goneFrom looks into an error of the host.
@@ -155,7 +173,7 @@ func goneFrom(err error) bool { return err != nil && errors.Is(err, ErrSessionGo
 
 var errAborted = errors.New("the turn was aborted")
 
-// output and exists look after one session, so many at a time.
+// status, output and exists look after one session, so many at a time.
 func (b *BlockingClient) output(ctx context.Context, t *hostTurn, mark any) (out Output, err error) {
 	err = b.slot(ctx, func(ctx context.Context) (err error) {
 		out, err = b.host.Output(ctx, t.session, mark)

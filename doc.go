@@ -44,8 +44,10 @@
 //     has passed; then the child is marked and listed as unstopped until it is.
 //     (TestLeaseIsHeldUntilAtRest, TestCancelWhenAbortFails,
 //     TestOvertakenPromptIsListed, TestLeftRunningEndsWithAnError)
-//  5. No child runs unseen: what is created late is stopped and released.
-//     (TestCreateHangs, TestL07CloseDuringCreate)
+//  5. No child runs unseen: what is created late is stopped and released, a prompt
+//     that may still come is listed, and no session of a task is woken by its own
+//     mail. (TestCreateHangs, TestL07CloseDuringCreate, TestBlockingPromptComesLate,
+//     TestNoticeOutWhenAChildEnds)
 //  6. A stopped task takes its descendants with it, and nothing is launched below
 //     it any more. (TestCascade, TestLaunchDuringCascade)
 //  7. A finished run is owed to its parent from the instant of its ending until it
@@ -53,7 +55,9 @@
 //     TestL10NoticeSurvivesFailedSends, TestParking, TestNoticesOfAGoneChildGoUp,
 //     TestNobodyIsLeftToTell)
 //  8. A receiver that keeps track of (task, run) sees each run exactly once: a
-//     batch is frozen when it is first sent. (TestL10NoticeSurvivesFailedSends)
+//     batch is frozen when it is first sent. Of what a child took whose task ended
+//     meanwhile, the next session above hears too.
+//     (TestL10NoticeSurvivesFailedSends, TestNoticeOutWhenAChildEnds)
 //  9. A notification is final exactly when nothing is left that its parent will be
 //     told of, and after something was told a final one comes. If every ending was
 //     silent (NoNotice, Do, ByParent, CancelOptions.Silent) none does: Pending(p).Live

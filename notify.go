@@ -38,7 +38,8 @@ const (
 	// Unknown: it may or may not have arrived. It is sent again after a backoff,
 	// MailboxPolicy.Tries times in all, and then parked.
 	Unknown Delivery = iota
-	// Accepted: the parent has it.
+	// Accepted: the parent has it. If the parent is a child whose task has ended
+	// meanwhile, the next session above is told too.
 	Accepted
 	// Busy: the parent can't take it now. It is offered again after a backoff, as
 	// often as it takes. A host that knows when the parent's turn ends need not
@@ -80,7 +81,8 @@ type Notification struct {
 	Final     bool
 	// Wake asks for a turn of the parent: the batch is final, or holds a run
 	// that did not complete, or MailboxPolicy.WakeEach is set. Without it the
-	// text is for the parent's next turn.
+	// text is for the parent's next turn. A parent that is itself a child is never
+	// woken: its turn goes on, and ends its task.
 	Wake bool
 }
 
@@ -180,11 +182,18 @@ func (m *BackgroundManager) batchLocked(b *mailbox) (*Notification, bool) {
 			Parent:  b.origin.Parent,
 			Notices: m.noticesLocked(b.ended), Earlier: b.earlier,
 			Remaining: b.remaining(), Final: b.remaining() == 0,
-			Wake: m.cfg.Mailbox.WakeEach || b.remaining() == 0 || anyFailed(b.ended),
+			Wake: !b.working() && (m.cfg.Mailbox.WakeEach || b.remaining() == 0 || anyFailed(b.ended)),
 		}
 		b.batched, b.ended, b.tries, b.failed, b.lastErr = b.ended, nil, 0, 0, nil
 	}
 	return b.batch, true
+}
+
+// working reports whether the mailbox is of a task: a turn is out in its session for as
+// long as it lives, and one begun beside that would outlive it, unseen.
+func (b *mailbox) working() bool {
+	u := b.origin.under
+	return u != nil && u.own == b
 }
 
 func anyFailed(ended []*task) bool {
@@ -279,6 +288,8 @@ func (m *BackgroundManager) deliveredLocked(b *mailbox, d Delivery, err error) {
 		b.failed++
 	}
 	switch {
+	case d == Accepted && b.orphaned(): // nobody reads there any more
+		b.state = mailIdle
 	case d == Accepted:
 		m.told.Notices += len(b.batch.Notices)
 		b.closeBatch()

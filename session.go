@@ -59,7 +59,8 @@ type LineageResolver interface {
 
 // Releaser gives up what a client keeps for a session that nobody will prompt
 // again: one that came too late, and at Close every session still kept. Without
-// it nothing is called and the client keeps what it keeps.
+// it nothing is called and the client keeps what it keeps. nil also says that no prompt
+// that was [ErrInDoubt] can begin anything there any more.
 type Releaser interface {
 	Release(ctx context.Context, session SessionID) error
 }
@@ -273,12 +274,18 @@ func (c capabilities) parentOf(ctx context.Context, id SessionID) (parent Sessio
 	return parent, err
 }
 
-// release is the one place that asks a client to give a session up.
-func (c capabilities) release(ctx context.Context, id SessionID) error {
+// release is the one place that asks a client to give a session up. A client that can't
+// gives up nothing, which is no error.
+func (c capabilities) release(ctx context.Context, id SessionID) (given bool, err error) {
 	if c.releaser == nil {
-		return nil
+		return false, nil
 	}
-	return guard("release", func() error { return supported(c.releaser.Release(ctx, id)) })
+	err = guard("release", func() error {
+		err := c.releaser.Release(ctx, id)
+		given = err == nil
+		return supported(err)
+	})
+	return given, err
 }
 
 // supported makes no error of one that says that the ability is absent. It looks

@@ -28,8 +28,9 @@ type UnstoppedError struct{ Calls []UnstoppedCall }
 // UnstoppedCall is a child that may still be running, or a call of the host that
 // has not returned.
 type UnstoppedCall struct {
-	// Op is the call that is out: "create", "prompt", "abort", "notify", "log", or
-	// "release", which may also have failed with Err; "" if none is.
+	// Op is the call that is out: "create", "prompt", "abort", "notify", "log",
+	// "statuses" of a host under [Blocking], or "release", which may also have failed
+	// with Err; "" if none is.
 	Op      string
 	Task    TaskID
 	Session SessionID // for "notify" the parent's
@@ -193,10 +194,10 @@ func (m *BackgroundManager) releaseAll(sessions []SessionID) {
 	g.SetLimit(parallel)
 	for _, id := range sessions {
 		g.Go(func() error {
-			err := m.releaseSession(m.life, id)
+			given, err := m.releaseSession(m.life, id)
 			m.mu.Lock()
 			defer m.mu.Unlock()
-			m.releasedLocked(id, err)
+			m.releasedLocked(id, given, err)
 			return nil
 		})
 	}
@@ -204,9 +205,13 @@ func (m *BackgroundManager) releaseAll(sessions []SessionID) {
 }
 
 // releasedLocked takes in what Release returned.
-func (m *BackgroundManager) releasedLocked(id SessionID, err error) {
+func (m *BackgroundManager) releasedLocked(id SessionID, given bool, err error) {
 	if err == nil {
 		delete(m.releasing, id)
+		if t := m.bySession[id]; given && t != nil && t.loose != nil && t.loose.inDoubt {
+			t.loose.err, t.loose.inDoubt = nil, false // a prompt that comes now finds no session
+			delete(m.unstopped, t)
+		}
 		return
 	}
 	r := m.releasing[id]
@@ -239,6 +244,10 @@ func (m *BackgroundManager) awaitQuiet(most time.Duration) bool {
 // finish closes the books and lists what did not come to an end.
 func (m *BackgroundManager) finish() {
 	m.end()
+	left := 0
+	if c, ok := m.client.(interface{ callsLeft() int }); ok { // of Blocking
+		left = c.callsLeft()
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.phase = over
@@ -246,7 +255,11 @@ func (m *BackgroundManager) finish() {
 	if m.timer != nil {
 		m.timer.Stop()
 	}
-	if calls := m.outLocked(); len(calls) > 0 {
+	calls := m.outLocked()
+	for range left {
+		calls = append(calls, UnstoppedCall{Op: "statuses"})
+	}
+	if len(calls) > 0 {
 		m.closeErr = &UnstoppedError{calls}
 	}
 	close(m.shutdown)

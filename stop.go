@@ -69,9 +69,10 @@ func (m *BackgroundManager) abort(a *attempt, session SessionID) {
 // abortOver takes in what Abort returned and reports whether the session is to be
 // given up.
 func (m *BackgroundManager) abortOver(a *attempt, err error) (release bool) {
+	inDoubt := errors.Is(err, ErrInDoubt) // looks into an error of the host
 	m.mu.Lock()
 	defer m.unlock()
-	a.aborting = false
+	a.aborting, a.inDoubt = false, inDoubt
 	a.aborted = err == nil
 	a.abortErr = err
 	a.cancel(nil) // only now: an abort is gentler than a cut line
@@ -128,7 +129,8 @@ func (m *BackgroundManager) endStoppedLocked(a *attempt, unstopped error) {
 
 // markLocked lists a task whose child may still be running.
 func (m *BackgroundManager) markLocked(a *attempt, why error) {
-	a.task.looseLocked().err = why
+	loose := a.task.looseLocked()
+	loose.err, loose.inDoubt = why, a.inDoubt
 	m.unstopped[a.task] = struct{}{}
 	m.logLocked(slog.LevelWarn, "child not known to be stopped",
 		slog.String("task", string(a.task.id)), slog.String("session", string(a.session)))
@@ -141,7 +143,7 @@ func (m *BackgroundManager) provenLocked(a *attempt) {
 	if t.attempts != a.number || t.loose == nil || t.loose.err == nil {
 		return
 	}
-	t.loose.err = nil
+	t.loose.err, t.loose.inDoubt = nil, false
 	delete(m.unstopped, t)
 }
 
@@ -172,10 +174,10 @@ func (m *BackgroundManager) releaseLate(a *attempt, session SessionID) {
 	m.mu.Lock()
 	m.releasing[session] = release{task: a.task.id}
 	m.mu.Unlock()
-	err := m.releaseSession(context.Background(), session) // also after Close
+	given, err := m.releaseSession(context.Background(), session) // also after Close
 	m.mu.Lock()
 	defer m.unlock()
-	m.releasedLocked(session, err)
+	m.releasedLocked(session, given, err)
 	if err == nil {
 		delete(m.bySession, session)
 	} else {
@@ -185,7 +187,7 @@ func (m *BackgroundManager) releaseLate(a *attempt, session SessionID) {
 }
 
 // releaseSession has the client give up a session that nobody will prompt.
-func (m *BackgroundManager) releaseSession(ctx context.Context, id SessionID) error {
+func (m *BackgroundManager) releaseSession(ctx context.Context, id SessionID) (given bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.AbortGrace)
 	defer cancel()
 	return m.caps.release(ctx, id)

@@ -30,8 +30,10 @@ type ledger struct {
 	mails   map[subagent.SessionID]*mail
 	posts   []*post // not judged yet
 	told    map[subagent.TaskID]bool
-	gone    bool // some parent is
-	hushing int  // cancels of many that tell nobody and have not returned
+	claims  []claim
+	perhaps map[subagent.TaskID]bool // told, or to be told to the next above
+	gone    bool                     // some parent is
+	hushing int                      // cancels of many that tell nobody and have not returned
 
 	reserved, total map[subagent.SessionID]int // places under the spawn limits, by root
 	working         map[string]time.Time       // operations that have not returned
@@ -46,7 +48,7 @@ func newLedger() ledger {
 	return ledger{
 		lives: map[string]*life{}, byID: map[subagent.TaskID]*life{}, bySess: map[subagent.SessionID]*life{},
 		lines: map[subagent.Key]*line{}, out: map[*call]bool{}, lastOut: map[call]time.Time{},
-		mails: map[subagent.SessionID]*mail{}, told: map[subagent.TaskID]bool{},
+		mails: map[subagent.SessionID]*mail{}, told: map[subagent.TaskID]bool{}, perhaps: map[subagent.TaskID]bool{},
 		reserved: map[subagent.SessionID]int{}, total: map[subagent.SessionID]int{}, working: map[string]time.Time{}, released: map[subagent.SessionID]bool{},
 	}
 }

@@ -214,6 +214,7 @@ func (m *BackgroundManager) time(i instant) time.Time {
 type loose struct {
 	session SessionID
 	err     error // why it is not known to be at rest; nil once it is
+	inDoubt bool  // as its prompt may still come
 }
 
 // randomness reads the system's in blocks, so that an id does not cost a call of it.

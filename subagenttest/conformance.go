@@ -27,7 +27,8 @@ type Subject struct {
 	Working func(subagent.SessionID) bool
 
 	// Settle is how long a call other than the long prompt, or a stop, may take.
-	// Defaults to 10 s.
+	// A blank turn of a client made by Blocking takes its Misses and one more polls:
+	// 12 s. Defaults to 30 s.
 	Settle time.Duration
 }
 
@@ -124,7 +125,7 @@ func absent(what string) error { return fmt.Errorf("%w: %s", errAbsent, what) }
 func (c clientCase) run(ctx context.Context, tb testing.TB, s Subject) {
 	tb.Helper()
 	if s.Settle <= 0 {
-		s.Settle = 10 * time.Second
+		s.Settle = 30 * time.Second
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends what a check that failed has left behind

@@ -43,7 +43,7 @@ type Parent struct {
 	inCall     map[subagent.SessionID]int
 	batches    map[subagent.SessionID][]subagent.Notification
 	seen       map[run]subagent.SessionID // where it arrived first
-	accepted   map[run]string             // the batch that was accepted with it
+	accepted   map[receipt]string         // the batch that was accepted with it
 	blamed     map[run]bool
 	arrived    map[string]bool
 	wire       int
@@ -56,13 +56,20 @@ type run struct {
 	run  int
 }
 
+// receipt is what one parent has of a run. What a child accepted whose task had ended by
+// then comes to the next parent above too.
+type receipt struct {
+	run
+	parent subagent.SessionID
+}
+
 // NewParent makes a receiver. When the test ends, calls that hang are let go and
 // violations fail the test.
 func NewParent(tb testing.TB) *Parent {
 	p := &Parent{
 		let: make(chan struct{}), tries: map[string]int{}, frozen: map[string]subagent.Notification{},
 		inCall: map[subagent.SessionID]int{}, batches: map[subagent.SessionID][]subagent.Notification{},
-		seen: map[run]subagent.SessionID{}, accepted: map[run]string{}, blamed: map[run]bool{}, arrived: map[string]bool{},
+		seen: map[run]subagent.SessionID{}, accepted: map[receipt]string{}, blamed: map[run]bool{}, arrived: map[string]bool{},
 	}
 	tb.Cleanup(func() {
 		tb.Helper()
@@ -175,15 +182,15 @@ func (p *Parent) checkLocked(n subagent.Notification) {
 			p.violate("notification %s tells of task %s run %d twice", n.ID, r.task, r.run)
 		}
 		within[r] = true
-		p.onceLocked(r, n.ID)
+		p.onceLocked(receipt{r, n.Parent}, n.ID)
 	}
 }
 
 // onceLocked notices, once per run, that it comes though it was accepted before.
-func (p *Parent) onceLocked(r run, id string) {
-	if before, ok := p.accepted[r]; ok && !p.blamed[r] {
-		p.blamed[r] = true
-		p.violate("task %s run %d was accepted with %s and comes again with %s", r.task, r.run, before, id)
+func (p *Parent) onceLocked(r receipt, id string) {
+	if before, ok := p.accepted[r]; ok && !p.blamed[r.run] {
+		p.blamed[r.run] = true
+		p.violate("task %s run %d was accepted with %s and comes again with %s", r.task, r.run.run, before, id)
 	}
 }
 
@@ -221,8 +228,8 @@ func (p *Parent) arriveLocked(n subagent.Notification, accepted bool) {
 			p.seen[r] = n.Parent
 		}
 		if accepted {
-			p.onceLocked(r, n.ID) // two calls may have been out
-			p.accepted[r] = n.ID
+			p.onceLocked(receipt{r, n.Parent}, n.ID) // two calls may have been out
+			p.accepted[receipt{r, n.Parent}] = n.ID
 		}
 	}
 }

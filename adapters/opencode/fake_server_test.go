@@ -25,15 +25,16 @@ type fakeOpencode struct {
 	password string        // "": none asked for
 	lag      time.Duration // from an event to its delivery
 
-	mu       sync.Mutex
-	ids      int
-	sessions map[string]*fakeSession
-	order    []*fakeSession
-	streams  map[*fakeStream]bool
-	calls    map[string]int // by operation, those that failed before the server included
-	leaked   []string       // Authorization headers seen under a name that is not the server's
-	fault    func(op string, nth int) fault
-	onStream func(nth int) streamFault
+	mu        sync.Mutex
+	brokenDir string // whose sessions nothing can be said of; "": none
+	ids       int
+	sessions  map[string]*fakeSession
+	order     []*fakeSession
+	streams   map[*fakeStream]bool
+	calls     map[string]int // by operation, those that failed before the server included
+	leaked    []string       // Authorization headers seen under a name that is not the server's
+	fault     func(op string, nth int) fault
+	onStream  func(nth int) streamFault
 }
 
 // fakeHost is the one name under which the server expects to be called.
@@ -270,4 +271,11 @@ func (f *fakeOpencode) crash(down time.Duration) {
 	f.net.cut()
 	time.Sleep(down)
 	f.net.set(func(p *pipeNet) { p.refuse = false })
+}
+
+// breaks has the server say nothing of the sessions of a directory; "" of none.
+func (f *fakeOpencode) breaks(dir string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.brokenDir = dir
 }

@@ -166,6 +166,11 @@ func (f *fakeOpencode) remove(s *fakeSession, w http.ResponseWriter, _ *http.Req
 // status tells of the sessions of one directory; those that rest are not in it.
 func (f *fakeOpencode) status(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
+	if f.brokenDir != "" && directory(r) == f.brokenDir {
+		f.mu.Unlock()
+		reply(w, 500, errorBody("UnknownError", "Unexpected server error."))
+		return
+	}
 	all := fields{}
 	for _, s := range f.order {
 		if s.dir == directory(r) && s.status != nil {

@@ -222,7 +222,8 @@ func unlessGone(err error) error {
 // Release stops a session's turn, waits until it rests, and deletes it: the server
 // would have the turn of a deleted session go on.
 func (h *host) Release(ctx context.Context, id subagent.SessionID) error {
-	if err := h.rest(ctx, id); err != nil {
+	err := h.rest(ctx, id)
+	if err != nil && (h.cfg.Keep || !errors.Is(err, subagent.ErrInDoubt)) { // a prompt that comes late finds no session
 		return err
 	}
 	if !h.cfg.Keep {

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-48fd9ae4/subagent"
+	"github.com/seed-48fd9ae4/subagent/adapters/opencode"
 )
 
 // A child is stopped although a call for it fails.
@@ -45,7 +46,7 @@ func TestNetCancel(t *testing.T) {
 }
 
 // A prompt that the network held back until its task was over has no child run behind
-// everybody's back for longer than the manager lives.
+// everybody's back: the task says that it may come, and when it does it is stopped.
 func TestNetPromptComesLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(t)
@@ -54,11 +55,28 @@ func TestNetPromptComesLate(t *testing.T) {
 		id := w.launch("hang")
 		w.settle()
 		require.NotEqual(t, subagent.Completed, w.ended(id).Status)
+		require.ErrorIs(t, w.ended(id).Attempts[0].Unstopped, subagent.ErrInDoubt)
 		time.Sleep(10 * time.Minute)
-		w.close()
-		time.Sleep(time.Minute)
+		require.Equal(t, 1, f.find(string(w.ended(id).Session)).turns, "it has come")
 		require.Empty(t, f.running())
+		w.close()
 		w.check(false)
+	})
+}
+
+// With Keep it comes after Close too, which says so.
+func TestNetPromptComesAfterClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		f.faults(once("prompt", 1, httpFaults["late"]))
+		w := newNetWorld(t, f, func(c *opencode.Config) { c.Keep = true })
+		w.launch("hang")
+		w.settle()
+		require.ErrorIs(t, w.m.Close(), subagent.ErrUnstopped)
+		w.leave()
+		time.Sleep(10 * time.Minute)
+		require.NotEmpty(t, f.running())
+		f.stop()
 	})
 }
 

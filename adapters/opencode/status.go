@@ -29,35 +29,44 @@ var statuses = map[string]subagent.HostStatus{
 }
 
 // Statuses asks once for each directory that the sessions are in: an answer is about
-// one directory, and lists who does not rest.
+// one directory, and lists who does not rest. A directory that can't be asked says
+// nothing of the others.
 func (h *host) Statuses(ctx context.Context, of []subagent.SessionID) (map[subagent.SessionID]subagent.HostStatus, error) {
 	all := map[subagent.SessionID]subagent.HostStatus{}
-	dirs := map[string][]subagent.SessionID{}
+	in := map[string][]subagent.SessionID{}
 	for _, id := range of {
 		s, err := h.find(ctx, "status", id)
-		if unlessGone(err) != nil {
-			return nil, err
-		}
 		all[id] = subagent.HostIdle
-		if err == nil {
-			dirs[s.dir] = append(dirs[s.dir], id)
+		switch {
+		case err == nil:
+			in[s.dir] = append(in[s.dir], id)
+		case unlessGone(err) != nil:
+			all[id] = subagent.HostUnreachable
 		}
 	}
 	var mu sync.Mutex
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(4)
-	for dir, in := range dirs {
+	var group errgroup.Group
+	group.SetLimit(8)
+	for dir, ids := range in {
 		group.Go(func() error {
-			found, err := h.status(ctx, dir, in...)
+			found, err := h.status(ctx, dir, ids...)
 			mu.Lock()
 			defer mu.Unlock()
-			for id, s := range found {
-				all[id] = s
+			for _, id := range ids {
+				switch s, listed := found[id]; {
+				case err != nil:
+					all[id] = subagent.HostUnreachable
+				case listed:
+					all[id] = s
+				}
 			}
 			return err
 		})
 	}
-	return all, group.Wait()
+	if err := group.Wait(); err != nil && !slices.ContainsFunc(of, func(id subagent.SessionID) bool { return all[id] != subagent.HostUnreachable }) {
+		return nil, err
+	}
+	return all, nil
 }
 
 // status says where sessions of a directory are; those that rest may be missing.

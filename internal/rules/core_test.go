@@ -137,13 +137,16 @@ func where(found []string) (rest []string) {
 }
 
 // Goroutines start in one place, which counts them, so that Shutdown can wait for
-// all of them; the one timer is set in one place. The poller of Blocking is a client's,
-// and ends with its last turn.
+// all of them; the one timer is set in one place. Those of Blocking are a client's: its
+// poller, which ends with the last turn, a look, which a host that does not answer may
+// keep, and the stop of a prompt that came late.
 func TestGoroutinesStartInOnePlace(t *testing.T) {
 	found := starts(checkDir(t, "."))
 	require.Equal(t, []string{
 		"(*golang.org/x/sync/errgroup.Group).Go in BackgroundManager.releaseAll",
 		"go in BackgroundManager.goLocked",
+		"go in BlockingClient.lateLocked",
+		"go in BlockingClient.look",
 		"go in BlockingClient.pollLocked",
 		"time.AfterFunc in BackgroundManager.setTimerLocked",
 	}, where(found), "Shutdown waits for what goLocked counts; found %q", found)
