@@ -81,7 +81,7 @@ func (c *Config) check() error {
 	rules := []rule{
 		{strings.Contains(c.Username, ":"), "Username", strconv.Quote(c.Username), "must not hold a colon, which parts it from the password"},
 		{c.Username != "" && c.Password == "", "Username", strconv.Quote(c.Username), "must be empty without a Password"},
-		{c.Timeout < 0, "Timeout", c.Timeout.String(), "must be positive, or 0 for the default"},
+		{c.Timeout != 0 && (c.Timeout < time.Millisecond || c.Timeout > 24*time.Hour), "Timeout", c.Timeout.String(), "must be between 1ms and 24h, or 0 for the default"},
 	}
 	for i, r := range c.Permissions {
 		at := fmt.Sprintf("Permissions[%d].", i)

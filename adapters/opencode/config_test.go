@@ -14,6 +14,7 @@ import (
 func TestConfig(t *testing.T) {
 	const needHost, needPort = "must be http:// or https:// and a host", "must have a port from 1 to 65535"
 	const noUser, noQuery = "must not hold a user: set Username and Password", "must not hold a query or a fragment"
+	const needTime = "must be between 1ms and 24h, or 0 for the default"
 	for _, c := range []struct {
 		cfg                Config
 		field, value, rule string
@@ -38,7 +39,9 @@ func TestConfig(t *testing.T) {
 		{Config{URL: "http://h/#hunter2"}, "URL", `"http://h/"`, noQuery},
 		{Config{Username: "a:b", Password: "hunter2"}, "Username", `"a:b"`, "must not hold a colon, which parts it from the password"},
 		{Config{Username: "a"}, "Username", `"a"`, "must be empty without a Password"},
-		{Config{Timeout: -1}, "Timeout", "-1ns", "must be positive, or 0 for the default"},
+		{Config{Timeout: -1}, "Timeout", "-1ns", needTime},
+		{Config{Timeout: time.Millisecond - 1}, "Timeout", "999.999µs", needTime},
+		{Config{Timeout: 24*time.Hour + 1}, "Timeout", "24h0m0.000000001s", needTime},
 		{Config{Permissions: []Rule{{"bash", "*", "allow"}, {"bash", "*", "perhaps"}}}, "Permissions[1].Action", `"perhaps"`, "must be allow, deny or ask"},
 		{Config{Permissions: []Rule{{"", "*", "deny"}}}, "Permissions[0].Permission", `""`, "must not be empty; * is for all"},
 		{Config{Permissions: []Rule{{"bash", "", "deny"}}}, "Permissions[0].Pattern", `""`, "must not be empty; * is for all"},
@@ -65,6 +68,7 @@ func TestConfigThatWorks(t *testing.T) {
 	for _, cfg := range []Config{
 		{URL: "http://127.0.0.1:4096"}, {URL: "https://h"}, {URL: "http://h/below/"}, {URL: "http://h:"}, {URL: "http://[::1]:65535"},
 		{URL: "http://h", Username: "a", Password: "b:c"}, {URL: "http://h", Password: "b"},
+		{URL: "http://h", Timeout: time.Millisecond}, {URL: "http://h", Timeout: 24 * time.Hour},
 		{URL: "http://h", Timeout: time.Second, Blocking: subagent.BlockingConfig{Poll: subagent.Off, Misses: 1}},
 	} {
 		_, err := New(cfg)
