@@ -72,6 +72,7 @@ func TestOutageIsOneLine(t *testing.T) {
 		}
 		oc, _, _ := worker(t, s, l)
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		require.Greater(t, s.count("GET /session/ses_1/message"), 100)
 		require.Equal(t, 1, l.with("an answer was not read"))
 		works.Store(true)
@@ -79,6 +80,7 @@ func TestOutageIsOneLine(t *testing.T) {
 		require.NoError(t, err)
 		works.Store(false)
 		_, _ = oc.host.Output(t.Context(), "ses_1", "m")
+		synctest.Wait()
 		require.Equal(t, 2, l.with("an answer was not read"))
 	})
 }
@@ -143,10 +145,12 @@ func TestStreamOutageIsOneLine(t *testing.T) {
 		defer cancel()
 		go func() { _ = oc.Run(ctx, func(subagent.SessionEvent) {}) }()
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		require.Greater(t, s.count("GET /global/event"), 100)
 		require.Equal(t, 1, l.with(noStream))
 		lasts.Store(true)
 		time.Sleep(30 * time.Minute)
+		synctest.Wait()
 		require.Equal(t, 2, l.with(noStream))
 		<-ctx.Done()
 		synctest.Wait()
