@@ -9,9 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/url"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -36,38 +37,25 @@ type api struct {
 	user     string
 	password string
 	timeout  time.Duration
-	log      *slog.Logger
+	log      *outages
 	large    chan struct{}     // has an element while a large reply is read
 	hide     *strings.Replacer // of the password; nil: there is none
 }
 
 func newAPI(cfg Config) (*api, error) {
-	base, err := url.Parse(cfg.URL)
-	wrong := func(rule string) (*api, error) { // it may hold a secret, and is not shown
-		return nil, &subagent.InputError{Field: "opencode.Config.URL", Value: "…", Rule: rule}
-	}
-	switch {
-	case err != nil, base.Scheme != "http" && base.Scheme != "https", base.Host == "":
-		return wrong("must be http:// or https:// and a host")
-	case base.User != nil:
-		return wrong("must not hold a user: set Username and Password")
-	case base.RawQuery != "" || base.Fragment != "":
-		return wrong("must not hold a query or a fragment")
-	case cfg.Timeout < 0:
-		return nil, &subagent.InputError{Field: "opencode.Config.Timeout", Value: cfg.Timeout.String(), Rule: "must be positive, or 0 for the default"}
+	base, err := cfg.base()
+	if err != nil {
+		return nil, err
 	}
 	a := &api{
 		base: base, user: cfg.Username, password: cfg.Password,
-		timeout: cmp.Or(cfg.Timeout, 30*time.Second), log: cfg.Logger, large: make(chan struct{}, 1),
+		timeout: cmp.Or(cfg.Timeout, 30*time.Second), log: newOutages(cfg.Logger), large: make(chan struct{}, 1),
 		http: &http.Client{Transport: cfg.Transport, CheckRedirect: refuse},
 	}
 	if a.password != "" {
 		a.user = cmp.Or(a.user, "opencode")
 	}
 	a.hide = hiding(a.user, a.password)
-	if a.log == nil {
-		a.log = slog.New(slog.DiscardHandler)
-	}
 	return a, nil
 }
 
@@ -201,22 +189,34 @@ func (a *api) refused(c call, res *http.Response) error {
 		class = subagent.ClassUnavailable
 	}
 	if err == nil {
-		err = fmt.Errorf("status %d: %s", res.StatusCode, said(text))
+		status := fmt.Sprintf("status %d", res.StatusCode)
+		if why := said(text, c.body != nil); why != "" {
+			status += ": " + why
+		}
+		err = errors.New(status)
 	}
 	return a.wrong(c, class, err)
 }
 
-// said finds the message in a body that tells what went wrong.
-func said(body []byte) string {
+// said finds the message in a body that tells what went wrong. If the call gave text of
+// ours, what is no error of the server's own is not shown: it may hold that text.
+func said(body []byte, gave bool) string {
 	var e wireError
-	if json.Unmarshal(body, &e) == nil && e.text() != "" {
+	known := json.Unmarshal(body, &e) == nil && errorName.MatchString(e.Name)
+	text := strings.TrimSpace(string(body))
+	switch {
+	case known:
 		return e.text()
-	}
-	if strings.HasPrefix(strings.TrimSpace(string(body)), "<") {
+	case strings.HasPrefix(text, "<"):
 		return "a page of HTML"
+	case gave:
+		return ""
 	}
-	return string(body)
+	return text
 }
+
+// errorName is what names of the server's errors look like.
+var errorName = regexp.MustCompile(`^[A-Za-z]{1,50}$`)
 
 // wrong is what went wrong with a call, and nothing that is secret.
 func (a *api) wrong(c call, class subagent.Class, err error) error {
@@ -259,7 +259,8 @@ func (a *api) clean(s string) string {
 	return s
 }
 
-// hiding replaces a password in the forms in which it goes over the line.
+// hiding replaces a password in the forms in which it goes over the line, or is
+// repeated: as JSON, as JavaScript and Go write that, and as Go quotes it.
 func hiding(user, password string) *strings.Replacer {
 	var pairs []string
 	for _, p := range []string{password, strings.TrimSpace(password)} {
@@ -267,6 +268,9 @@ func hiding(user, password string) *strings.Replacer {
 			continue
 		}
 		forms := []string{base64.StdEncoding.EncodeToString([]byte(user + ":" + p)), p, url.QueryEscape(p), url.PathEscape(p)}
+		for _, quoted := range []string{inJSON(p, false), inJSON(p, true), strconv.Quote(p), strconv.QuoteToASCII(p)} {
+			forms = append(forms, quoted[1:len(quoted)-1])
+		}
 		for _, form := range forms {
 			pairs = append(pairs, form, "***")
 		}
@@ -275,4 +279,13 @@ func hiding(user, password string) *strings.Replacer {
 		return nil
 	}
 	return strings.NewReplacer(pairs...)
+}
+
+// inJSON is a string as JSON has it, also with what HTML would take for its own escaped.
+func inJSON(s string, forHTML bool) string {
+	var b bytes.Buffer
+	to := json.NewEncoder(&b)
+	to.SetEscapeHTML(forHTML)
+	_ = to.Encode(s) // a string always has a form
+	return strings.TrimSpace(b.String())
 }

@@ -15,38 +15,6 @@ import (
 	"github.com/seed-48fd9ae4/subagent"
 )
 
-// A setting that can't be is refused by name, without what may be secret in it.
-func TestConfig(t *testing.T) {
-	for field, c := range map[string]struct {
-		cfg  Config
-		rule string
-	}{
-		"opencode.Config.URL":     {Config{}, "must be http:// or https:// and a host"},
-		"opencode.Config.Timeout": {Config{URL: "http://h", Timeout: -1}, "must be positive, or 0 for the default"},
-	} {
-		refusedFor(t, c.cfg, field, c.rule)
-	}
-	refusedFor(t, Config{URL: "127.0.0.1:4096"}, "opencode.Config.URL", "must be http:// or https:// and a host")
-	refusedFor(t, Config{URL: "http://h/?token=hunter2"}, "opencode.Config.URL", "must not hold a query or a fragment")
-	refusedFor(t, Config{URL: "http://me:hunter2@h"}, "opencode.Config.URL", "must not hold a user: set Username and Password")
-	refusedFor(t, Config{URL: "http://me:hunter2@h\x7f"}, "opencode.Config.URL", "must be http:// or https:// and a host")
-	refusedFor(t, Config{URL: "http://h", Permissions: []Rule{{"bash", "*", "allow"}, {"bash", "*", "perhaps"}}}, "opencode.Config.Permissions[1].Action", "must be allow, deny or ask")
-	refusedFor(t, Config{URL: "http://h", Permissions: []Rule{{"", "*", "deny"}}}, "opencode.Config.Permissions[0].Permission", "must not be empty; * is for all")
-	refusedFor(t, Config{URL: "http://h", Permissions: []Rule{{"bash", "", "deny"}}}, "opencode.Config.Permissions[0].Pattern", "must not be empty; * is for all")
-	_, err := New(Config{URL: "http://h/below/"})
-	require.NoError(t, err)
-}
-
-func refusedFor(t *testing.T, cfg Config, field, rule string) {
-	t.Helper()
-	_, err := New(cfg)
-	var in *subagent.InputError
-	require.ErrorAs(t, err, &in)
-	require.Equal(t, field, in.Field)
-	require.Equal(t, rule, in.Rule)
-	require.NotContains(t, err.Error(), "hunter2")
-}
-
 // transport answers each request as the test likes.
 type transport func(*http.Request) (*http.Response, error)
 
@@ -74,7 +42,8 @@ func TestRefusals(t *testing.T) {
 	}{
 		"no such session": {reply(404, `{"name":"NotFoundError","data":{"message":"Session not found: ses_1"}}`), nil, subagent.ClassInvalid, "session gone"},
 		"a bad request":   {reply(400, `{"name":"BadRequest","data":{"message":"parts missing"}}`), nil, subagent.ClassInvalid, "status 400: parts missing"},
-		"not let in":      {reply(401, ""), nil, subagent.ClassAuth, "status 401"},
+		"other words":     {reply(400, `{"message":"x"}`), nil, subagent.ClassInvalid, `status 400: {"message":"x"}`},
+		"not let in":      {reply(401, " \n"), nil, subagent.ClassAuth, "lineage ses_1: auth: status 401\n"},
 		"its own failure": {reply(500, `{"name":"UnknownError","data":{"message":"x"}}`), nil, subagent.ClassUnavailable, "status 500: x"},
 		"a page":          {reply(502, "<html>"+strings.Repeat("x", 9999)), nil, subagent.ClassUnavailable, "status 502: a page of HTML"},
 		"a redirect":      {redirect(), nil, subagent.ClassInvalid, "the server redirects, which is refused"},
@@ -103,11 +72,35 @@ func TestRefusals(t *testing.T) {
 			require.ErrorAs(t, err, &said)
 			require.Equal(t, c.class, said.Class)
 			require.Equal(t, "lineage", said.Op)
-			require.ErrorContains(t, err, c.says)
+			require.Contains(t, err.Error()+"\n", c.says)
 			for _, secret := range []string{password, basic} {
 				require.NotContains(t, err.Error()+lines.String(), secret)
 			}
 			require.Less(t, len(err.Error()), 1000)
 		})
+	}
+}
+
+// What was asked of a child, or called it, stands in no error, whatever the server, or who
+// stands before it, repeats of it.
+func TestRefusalRepeatsNoPrompt(t *testing.T) {
+	const secret = "the secret of the prompt"
+	for name, c := range map[string]struct{ body, says string }{
+		"as opencode refuses a field": {`{"_tag":"BadRequest","issues":[{"path":["variant"],"actual":{"parts":[{"text":"` + secret + `"}]}}]}`, "status 400"},
+		"an error without a name":     {`{"data":{"message":"` + secret + `"}}`, "status 400"},
+		"an error of another name":    {`{"name":"` + secret + `"}`, "status 400"},
+		"in plain words":              {"what is " + secret + "?", "status 400"},
+		"an error of the server":      {`{"name":"BadRequest","data":{"message":"parts missing"}}`, "status 400: parts missing"},
+	} {
+		s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){
+			"POST /session": always(400, c.body), "POST /session/ses_1/prompt_async": always(400, c.body),
+		}}
+		oc := over(t, s, Config{})
+		_, created := oc.Create(t.Context(), subagent.CreateRequest{Agent: "build", Description: secret})
+		_, prompted := oc.Prompt(t.Context(), "ses_1", subagent.Prompt{Text: secret, OnEvent: func(subagent.SessionEvent) {}})
+		for _, err := range []error{created, prompted} {
+			require.Error(t, err, name)
+			require.True(t, strings.HasSuffix(err.Error(), ": invalid: "+c.says), "%s: %v", name, err)
+		}
 	}
 }

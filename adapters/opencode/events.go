@@ -284,9 +284,8 @@ func (h *host) resume(ctx context.Context) (events []subagent.SessionEvent) {
 // ask reads what is waited for in a directory.
 func (h *host) ask(ctx context.Context, dir, kind, path string) (events []subagent.SessionEvent) {
 	var asked []json.RawMessage
-	if _, err := h.api.do(ctx, call{op: "resume", method: "GET", path: path}.in(dir), &asked); err != nil {
-		h.api.log.Warn("opencode: what is asked was not read", "error", err)
-	}
+	_, err := h.api.do(ctx, call{op: "resume", method: "GET", path: path}.in(dir), &asked)
+	h.api.log.note(ctx, "what is asked was not read", path+" "+dir, err)
 	for _, p := range asked {
 		events = append(events, h.hear(event{Type: kind, Properties: p})...)
 	}

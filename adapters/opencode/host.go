@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
+	"strconv"
 	"sync"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/seed-48fd9ae4/subagent"
 )
@@ -43,11 +43,18 @@ type wireSession struct {
 	Metadata  json.RawMessage    `json:"metadata"` // others write into it too
 }
 
+// absolute paths, also of a server on Windows: others it takes from a directory of its
+// own.
+var absolute = regexp.MustCompile(`^(/|[A-Za-z]:[/\\]|\\\\)`)
+
 // Create opens a session below its parent's and in its directory.
 func (h *host) Create(ctx context.Context, req subagent.CreateRequest) (subagent.SessionID, error) {
 	c := call{op: "create", method: "POST", path: "/session"}
 	if ctx.Err() != nil {
 		return "", h.api.wrong(c, subagent.ClassUnavailable, context.Cause(ctx))
+	}
+	if req.Dir != "" && !absolute.MatchString(req.Dir) {
+		return "", h.api.wrong(c, subagent.ClassInvalid, &subagent.InputError{Field: "Dir", Value: strconv.Quote(req.Dir), Rule: "must be an absolute path on the server's machine"})
 	}
 	body := map[string]any{"title": req.Title(), "metadata": map[string]mark{metaKey: {Task: req.Task, Attempt: req.Attempt}}}
 	dir := req.Dir
@@ -97,8 +104,8 @@ func (h *host) warmUp(ctx context.Context, dir string) {
 	ctx, cancel := context.WithTimeout(ctx, h.api.timeout)
 	defer cancel()
 	res, err := h.api.send(ctx, call{op: "load", method: "GET", path: "/config/providers"}.in(dir))
+	h.api.log.note(ctx, "a directory was not loaded", dir, err)
 	if err != nil {
-		h.api.log.Warn("opencode: a directory was not loaded", "error", err)
 		return // the first prompt will
 	}
 	res.Body.Close() // what it says does not matter, and may be long
@@ -173,10 +180,16 @@ func (h *host) find(ctx context.Context, op string, id subagent.SessionID) (*ses
 	return &session{dir: dir}, nil
 }
 
-// remember keeps what can be asked for again, and not too much of it.
+// remembered is how much is kept of what nobody says is needed no more.
+const remembered = 1000
+
+// remember keeps one more thing, and forgets another if there are too many.
 func remember[K comparable, V any](all map[K]V, key K, value V) {
-	if len(all) >= 1000 {
-		clear(all)
+	if _, known := all[key]; !known && len(all) >= remembered {
+		for other := range all {
+			delete(all, other)
+			break
+		}
 	}
 	all[key] = value
 }
@@ -224,65 +237,6 @@ func (h *host) Release(ctx context.Context, id subagent.SessionID) error {
 	return nil
 }
 
-// wireStatus is a session's status: "busy" or "retry", or the session is not listed.
-type wireStatus struct {
-	Type    string `json:"type"`
-	Message string `json:"message"`
-}
-
-var statuses = map[string]subagent.HostStatus{
-	"busy": subagent.HostBusy, "retry": subagent.HostRetrying, "idle": subagent.HostIdle,
-}
-
-// Statuses asks once for each directory that the sessions are in: an answer is about
-// one directory, and lists who does not rest. A directory that can't be asked says
-// nothing of the others.
-func (h *host) Statuses(ctx context.Context, of []subagent.SessionID) (map[subagent.SessionID]subagent.HostStatus, error) {
-	all := map[subagent.SessionID]subagent.HostStatus{}
-	in := map[string][]subagent.SessionID{}
-	for _, id := range of {
-		s, err := h.find(ctx, "status", id)
-		all[id] = subagent.HostIdle
-		switch {
-		case err == nil:
-			in[s.dir] = append(in[s.dir], id)
-		case unlessGone(err) != nil:
-			all[id] = subagent.HostUnreachable
-		}
-	}
-	var mu sync.Mutex
-	var group errgroup.Group
-	group.SetLimit(8)
-	for dir, ids := range in {
-		group.Go(func() error {
-			found, err := h.status(ctx, dir)
-			mu.Lock()
-			defer mu.Unlock()
-			for _, id := range ids {
-				switch s, busy := found[id]; {
-				case err != nil:
-					all[id] = subagent.HostUnreachable
-				case busy:
-					all[id] = statuses[s.Type]
-				}
-			}
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil && !slices.ContainsFunc(of, func(id subagent.SessionID) bool { return all[id] != subagent.HostUnreachable }) {
-		return nil, err
-	}
-	return all, nil
-}
-
-func (h *host) status(ctx context.Context, dir string) (all map[subagent.SessionID]wireStatus, err error) {
-	_, err = h.api.do(ctx, call{op: "status", method: "GET", path: "/session/status"}.in(dir), &all)
-	if err != nil {
-		h.cold()
-	}
-	return all, err
-}
-
 // Exists reports whether the server has a session.
 func (h *host) Exists(ctx context.Context, id subagent.SessionID) (bool, error) {
 	_, err := h.get(ctx, "exists", id)
@@ -298,7 +252,7 @@ func (h *host) ParentOf(ctx context.Context, id subagent.SessionID) (subagent.Se
 		return "", nil
 	}
 	if !isSession(id) {
-		return "", h.api.wrong(of("lineage", "GET", id, ""), subagent.ClassInvalid, fmt.Errorf("%q is no session id of an opencode server, see Config.Outside: %w", id, subagent.ErrSessionGone))
+		return "", h.api.wrong(of("lineage", "GET", id, ""), subagent.ClassInvalid, fmt.Errorf("%q is no session id of an opencode server, see opencode.Config.Outside: %w", id, subagent.ErrSessionGone))
 	}
 	w, err := h.get(ctx, "lineage", id)
 	return w.ParentID, err

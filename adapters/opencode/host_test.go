@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -274,6 +275,35 @@ func TestRefusedPromptEndsNoTurn(t *testing.T) {
 	})
 }
 
+// A directory that the server would take from one of its own is refused before it is
+// asked.
+func TestDirIsAbsolute(t *testing.T) {
+	for dir, ok := range map[string]bool{
+		"relative": false, "~": false, "./x": false, "..": false, "C:x": false, `\x`: false, "file:///x": false, "1:/x": false, "x/C:/y": false, "a\n/b": false,
+		"": true, "/": true, "/a b": true, `C:\x`: true, "c:/x": true, `\\server\share`: true,
+	} {
+		s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){"POST /session": always(200, `{"id":"ses_1","directory":"/d"}`)}}
+		_, err := over(t, s, Config{}).Create(t.Context(), subagent.CreateRequest{Agent: "build", Dir: dir})
+		if ok {
+			require.NoError(t, err, dir)
+			continue
+		}
+		var said *subagent.SessionError
+		require.ErrorAs(t, err, &said, dir)
+		require.Equal(t, subagent.ClassInvalid, said.Class)
+		var in *subagent.InputError
+		require.ErrorAs(t, err, &in)
+		require.Equal(t, subagent.InputError{Field: "Dir", Value: strconv.Quote(dir), Rule: "must be an absolute path on the server's machine"}, *in)
+		require.Empty(t, s.asked)
+	}
+}
+
+// Who has parents that are no sessions of the server is told what to set.
+func TestForeignParentNamesTheSetting(t *testing.T) {
+	_, err := over(t, &scene{}, Config{}).ParentOf(t.Context(), "main")
+	require.EqualError(t, err, `lineage: invalid: "main" is no session id of an opencode server, see opencode.Config.Outside: subagent: session gone`)
+}
+
 // The sessions of all directories are asked for, each of its own.
 func TestStatusesOfAllDirectories(t *testing.T) {
 	s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){
@@ -527,15 +557,6 @@ func TestLongTurnIsRead(t *testing.T) {
 	require.Less(t, long, 16*short, "eight times as many messages")
 }
 
-// Secrets in an error of New.
-func TestConfigSecrets(t *testing.T) {
-	for _, u := range []string{"opencode:hunter2@127.0.0.1:4096", "http://hunter2@h", "htp://h/?token=hunter2"} {
-		_, err := New(Config{URL: u})
-		require.Error(t, err)
-		require.NotContains(t, err.Error(), "hunter2", u)
-	}
-}
-
 // Secrets in what a server or a line says.
 func TestEchoedSecrets(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -547,6 +568,10 @@ func TestEchoedSecrets(t *testing.T) {
 		"read from a file":         {"hunter2\n", reply(403, "no such password: hunter2"), nil, "hunter2"},
 		"base64, by the transport": {"hunter2", nil, errors.New("refused header Authorization: Basic b3BlbmNvZGU6aHVudGVyMg=="), "b3BlbmNvZGU6aHVudGVyMg=="},
 		"escaped in a URL":         {"hunter 2/3", reply(403, "for /?password=hunter%202%2F3"), nil, "hunter%202%2F3"},
+		"in JSON":                  {"hunter\"2\x01&é", reply(403, `{"why":"is not hunter\"2\u0001&é"}`), nil, "hunter"},
+		"in JSON for HTML":         {`hunter"2\x&é`, reply(403, `{"why":"is not hunter\"2\\x\u0026é"}`), nil, "hunter"},
+		"quoted":                   {"hunter\"2\x01é", nil, fmt.Errorf("refused header %q", "hunter\"2\x01é"), "hunter"},
+		"quoted in ASCII":          {"hunter2é", nil, fmt.Errorf("refused header %+q", "hunter2é"), "hunter"},
 		"cut in the middle":        {"hunter2secret", reply(403, strings.Repeat("\n", maxError-12)+"hunter2secret"), nil, "hunter2secre"},
 	} {
 		t.Run(name, func(t *testing.T) {

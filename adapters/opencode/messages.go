@@ -81,9 +81,34 @@ type part struct {
 }
 
 type toolState struct {
-	Status string `json:"status"` // pending, running, completed, error
-	Input  any    `json:"input"`
-	Error  string `json:"error"`
+	Status   string `json:"status"` // pending, running, completed, error
+	Input    any    `json:"input"`
+	Error    string `json:"error"`
+	Metadata flags  `json:"metadata"`
+}
+
+// flags are what matters of metadata, which may be anything.
+type flags struct{ providerExecuted, interrupted bool }
+
+// UnmarshalJSON takes what is of another type than the server's for what is not set.
+func (f *flags) UnmarshalJSON(metadata []byte) error {
+	var in struct{ ProviderExecuted, Interrupted json.RawMessage }
+	_ = json.Unmarshal(metadata, &in)
+	f.providerExecuted = string(in.ProviderExecuted) == "true"
+	f.interrupted = string(in.Interrupted) == "true"
+	return nil
+}
+
+// goesOn reports whether the server calls the model again after a step with this part:
+// for each call, but those that the model's provider made and those that were
+// interrupted.
+func (p *part) goesOn() bool {
+	if p.Type != "tool" {
+		return false
+	}
+	var of flags
+	_ = of.UnmarshalJSON(p.Metadata)
+	return !of.providerExecuted && !(p.State.Status == "error" && p.State.Metadata.interrupted)
 }
 
 func (p *part) call() subagent.ToolCall {
@@ -172,22 +197,31 @@ func (h *host) Output(ctx context.Context, id subagent.SessionID, m any) (out su
 	ours := func(k mark) bool { return m != nil && k.Prompt == m }
 	prompted := func(m message) bool { return m.marked(ours) }
 	all, err := h.back(ctx, "prompt", id, pageSize, func(page []message) bool { return slices.ContainsFunc(page, prompted) })
-	switch {
-	case errors.Is(err, subagent.ErrSessionGone), errors.Is(err, errTooLarge), errors.Is(err, errTooLong):
+	if errors.Is(err, subagent.ErrSessionGone) || errors.Is(err, errTooLarge) || errors.Is(err, errTooLong) {
 		return subagent.Output{Err: err}, nil
-	case err != nil:
-		h.api.log.Warn("opencode: an answer was not read", "error", err)
+	}
+	h.api.log.note(ctx, "an answer was not read", string(id), err)
+	if err != nil {
 		return out, err
 	}
 	at := slices.IndexFunc(all, prompted)
-	if at < 0 && !slices.ContainsFunc(all, func(m message) bool { return m.unread }) {
-		return subagent.Output{Unfinished: true}, nil // it never arrived
+	if at < 0 { // it never arrived, or is what can't be read: what else is there is older
+		h.noteUnread(id, all)
+		return subagent.Output{Unfinished: true}, nil
 	}
 	out = h.answer(id, all[at+1:])
 	if h.cfg.HoldTodos && !out.Unfinished {
 		out.OpenTodos, err = h.openTodos(ctx, id)
 	}
 	return out, err
+}
+
+// noteUnread has the log say that a message can't be read: once, since it stays so.
+func (h *host) noteUnread(id subagent.SessionID, all []message) {
+	if slices.ContainsFunc(all, func(m message) bool { return m.unread }) {
+		err := h.api.wrong(of("prompt", "GET", id, ""), subagent.ClassUnknown, errUnread)
+		h.api.log.note(context.Background(), "an answer can't be read", string(id), err)
+	}
 }
 
 // answer judges the steps that followed a prompt, up to what somebody else asked when
@@ -198,7 +232,7 @@ func (h *host) answer(id subagent.SessionID, after []message) (out subagent.Outp
 		m := &after[i]
 		switch {
 		case m.unread:
-			h.api.log.Warn("opencode: an answer was not read", "session", id, "error", errUnread)
+			h.noteUnread(id, after)
 			return subagent.Output{Unfinished: true} // unless it stays so, it may be a proxy's
 		case m.Info.Role == "user" && !out.Unfinished && out.Evidence && !m.marked(func(k mark) bool { return k.Steer }):
 			return out
@@ -220,11 +254,14 @@ func (h *host) step(id subagent.SessionID, m *message, out *subagent.Output) {
 	out.Evidence = out.Evidence || calls || said != "" || m.text("reasoning") != ""
 	// After a step with calls the server calls the model again, whatever it is said
 	// to have ended with.
-	out.Unfinished = m.Info.Time.Completed == 0 || goesOn[m.Info.Finish] || calls
+	out.Unfinished = m.Info.Time.Completed == 0 || goesOn[m.Info.Finish] || slices.ContainsFunc(m.Parts, func(p part) bool { return p.goesOn() })
 	out.Err = nil
+	cut, isCut := cutShort[m.Info.Finish]
 	switch {
 	case m.Info.Error != nil:
 		out.Err, out.Unfinished = h.api.turnError(id, m.Info.Error), false
+	case isCut && !out.Unfinished:
+		out.Err = &subagent.SessionError{Op: "prompt", Session: id, Class: cut.class, Err: cut.err}
 	case out.Unfinished && slices.ContainsFunc(m.Parts, rejected):
 		out.Err = &subagent.SessionError{Op: "prompt", Session: id, Class: subagent.ClassPermission, Err: errRejected}
 	}
@@ -233,6 +270,17 @@ func (h *host) step(id subagent.SessionID, m *message, out *subagent.Output) {
 // goesOn are the ways for a step to end after which the model is called again: with
 // none, it was cut short.
 var goesOn = map[string]bool{"": true, "tool-calls": true, "unknown": true}
+
+// cutShort are the ways for a step to end after which the model is not called again,
+// though its answer is not whole. What it said so far is kept.
+var cutShort = map[string]struct {
+	class subagent.Class
+	err   error
+}{
+	"length":         {subagent.ClassContextLength, errors.New("the answer was cut: the model's limit of output, or its context, is reached")},
+	"content-filter": {subagent.ClassInvalid, errors.New("the answer was cut by the provider's content filter")},
+	"error":          {subagent.ClassUnknown, errors.New("the answer was cut by an error of the provider")},
+}
 
 var errRejected = errors.New("a permission that the turn asked for was rejected")
 

@@ -1,10 +1,13 @@
 package opencode
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
@@ -22,6 +25,46 @@ func TestOutputIsOfThisPrompt(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, want, out.Text, "said to %s", m)
 	}
+}
+
+// If the prompt is what can't be read, what was said before it is no answer to it.
+func TestUnreadPromptHasNoOldAnswer(t *testing.T) {
+	const all = `[{"info":{"id":"msg_1","role":"user"},"parts":[{"type":"text","text":"earlier"}]},
+		{"info":{"id":"msg_2","role":"assistant","finish":"stop","time":{"created":1,"completed":2}},"parts":[{"type":"text","text":"an old answer"}]},
+		{"info":{"id":"msg_3","role":"user"},"parts":[{"type":"text","text":"somebody"}]},
+		{"info":{"id":"msg_4","role":"user","time":"now"},"parts":[{"type":"text","text":"x","metadata":{"subagent":{"prompt":"m1"}}}]}]`
+	var lines bytes.Buffer
+	s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){"GET /session/ses_1/message": always(200, all)}}
+	oc := over(t, s, Config{Logger: slog.New(slog.NewTextHandler(&lines, nil))})
+	out, err := oc.host.Output(t.Context(), "ses_1", "m1")
+	require.NoError(t, err)
+	require.Equal(t, subagent.Output{Unfinished: true}, out)
+	require.Contains(t, lines.String(), errUnread.Error())
+}
+
+// An answer that the provider's error has cut is told as failed, with what was said.
+func TestAnswerCutByAnError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &scene{}
+		s.answer = map[string]func(*http.Request) (*http.Response, error){
+			"POST /session": always(200, `{"id":"ses_1","directory":"/d"}`),
+			"GET /session/ses_1/message": func(*http.Request) (*http.Response, error) {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				return reply(200, `[{"info":{"id":"msg_u","role":"user"},"parts":[{"type":"text","text":"x","metadata":{"subagent":{"prompt":"`+s.prompts[0].Parts[0].Metadata[metaKey].Prompt+`"}}}]},
+					{"info":{"id":"msg_a","role":"assistant","finish":"error","time":{"created":1,"completed":2}},"parts":[{"type":"text","text":"It is"}]}]`), nil
+			},
+		}
+		_, m, task := launched(t, s)
+		m.HandleEvent(subagent.SessionEvent{Session: "ses_1", Kind: subagent.EventBusy})
+		m.HandleEvent(subagent.SessionEvent{Session: "ses_1", Kind: subagent.EventIdle})
+		ended, err := m.Wait(t.Context(), task.ID)
+		require.NoError(t, err)
+		require.ErrorIs(t, ended.Reason, subagent.SessionFailed)
+		require.ErrorContains(t, ended.Reason, "cut by an error of the provider")
+		require.Equal(t, "It is", ended.Result.Text)
+		require.True(t, ended.Result.Partial)
+	})
 }
 
 // What the steps after a prompt say of its turn.
@@ -80,6 +123,47 @@ func TestAnswer(t *testing.T) {
 		"a permission that was rejected": {
 			`[{"info":{"role":"assistant","finish":"tool-calls",` + done + `},"parts":[{"type":"tool","state":{"status":"error","error":"The user rejected permission to use this specific tool call."}}]}]`,
 			"", true, true, subagent.ClassPermission,
+		},
+		"a call that the provider made": {
+			`[{"info":{"role":"assistant","finish":"stop",` + done + `},"parts":[{"type":"tool","tool":"web_search","metadata":{"providerExecuted":true},"state":{"status":"completed"}},` + said("rain") + `]}]`,
+			"rain", true, false, "",
+		},
+		"a call that was interrupted": {
+			`[{"info":{"role":"assistant","finish":"stop",` + done + `},"parts":[{"type":"tool","state":{"status":"error","error":"Tool execution aborted","metadata":{"interrupted":true}}},` + said("rain") + `]}]`,
+			"rain", true, false, "",
+		},
+		"a call that the provider made, and nothing said": {
+			`[{"info":{"role":"assistant","finish":"stop",` + done + `},"parts":[{"type":"tool","metadata":{"providerExecuted":true},"state":{"status":"completed"}}]}]`,
+			"", true, false, "",
+		},
+		"a call that the provider made beside one of the server's": {
+			`[{"info":{"role":"assistant","finish":"stop",` + done + `},"parts":[{"type":"tool","metadata":{"providerExecuted":true},"state":{"status":"completed"}},{"type":"tool","metadata":[],"state":{"status":"completed","metadata":"x"}}]}]`,
+			"", true, true, "",
+		},
+		"a call that is over, and was interrupted before": {
+			`[{"info":{"role":"assistant","finish":"stop",` + done + `},"parts":[{"type":"tool","state":{"status":"completed","metadata":{"interrupted":true}}}]}]`,
+			"", true, true, "",
+		},
+		"cut at the model's limit": {
+			`[{"info":{"role":"assistant","finish":"length",` + done + `},"parts":[` + said("It is") + `]}]`,
+			"It is", true, false, subagent.ClassContextLength,
+		},
+		"cut at the model's limit before a word was said": {
+			`[{"info":{"role":"assistant","finish":"length",` + done + `},"parts":[]}]`,
+			"", false, false, subagent.ClassContextLength,
+		},
+		"cut at the model's limit beside a call": {
+			`[{"info":{"role":"assistant","finish":"length",` + done + `},"parts":[` + said("I look") + `,{"type":"tool","state":{"status":"completed"}}]}]`,
+			"I look", true, true, "",
+		},
+		"cut at the model's limit, and gone on with": {
+			`[{"info":{"role":"assistant","finish":"length",` + done + `},"parts":[` + said("It is") + `]},
+			  {"info":{"role":"assistant","finish":"stop",` + done + `},"parts":[` + said("It is 42") + `]}]`,
+			"It is 42", true, false, "",
+		},
+		"cut by a filter": {
+			`[{"info":{"role":"assistant","finish":"content-filter",` + done + `},"parts":[` + said("It is") + `]}]`,
+			"It is", true, false, subagent.ClassInvalid,
 		},
 		"a summary between": {
 			`[{"info":{"role":"assistant","finish":"stop",` + done + `},"parts":[` + said("yes") + `]},

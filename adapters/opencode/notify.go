@@ -12,6 +12,16 @@ import (
 // it would break in. What is there already is not written again, and what the server
 // says that it took but did not write is not delivered.
 func (h *host) Notify(ctx context.Context, n subagent.Notification) (subagent.Delivery, error) {
+	d, err := h.notify(ctx, n)
+	if d == subagent.Accepted || d == subagent.Gone { // it will not be sent again
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		delete(h.sending, n.ID)
+	}
+	return d, err
+}
+
+func (h *host) notify(ctx context.Context, n subagent.Notification) (subagent.Delivery, error) {
 	if !isSession(n.Parent) {
 		return subagent.Unknown, errors.New("the parent is no session of the server: it needs a Notifier of its own")
 	}
@@ -19,11 +29,11 @@ func (h *host) Notify(ctx context.Context, n subagent.Notification) (subagent.De
 	if err != nil {
 		return goneOr(err)
 	}
-	all, err := h.status(ctx, s.dir)
+	all, err := h.status(ctx, s.dir, n.Parent)
 	switch {
 	case err != nil:
 		return subagent.Unknown, err
-	case all[n.Parent].Type == "busy", all[n.Parent].Type == "retry":
+	case all[n.Parent] == subagent.HostBusy, all[n.Parent] == subagent.HostRetrying:
 		return subagent.Busy, nil
 	}
 	written := func(m message) bool { return m.marked(func(k mark) bool { return k.Notification == n.ID }) }
@@ -32,7 +42,7 @@ func (h *host) Notify(ctx context.Context, n subagent.Notification) (subagent.De
 	case err != nil:
 		return goneOr(err)
 	case slices.ContainsFunc(messages, written):
-		return h.told(n), nil
+		return subagent.Accepted, nil
 	}
 	body := asBefore(messages)
 	body.Parts, body.NoReply = text(n.Text, mark{Notification: n.ID}), !n.Wake
@@ -48,7 +58,7 @@ func (h *host) Notify(ctx context.Context, n subagent.Notification) (subagent.De
 	case !slices.ContainsFunc(after, written):
 		return subagent.Unknown, errors.New("the server did not write what it took: perhaps the parent's agent is no more")
 	}
-	return h.told(n), nil
+	return subagent.Accepted, nil
 }
 
 // before reads a parent's messages back to the one from which its agent and model are
@@ -73,14 +83,6 @@ func (h *host) before(ctx context.Context, n subagent.Notification) ([]message, 
 		remember(h.sending, n.ID, last(all))
 	}
 	return all, err
-}
-
-// told: it will not be sent again.
-func (h *host) told(n subagent.Notification) subagent.Delivery {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.sending, n.ID)
-	return subagent.Accepted
 }
 
 // last is the id of the newest of some messages, "" if there are none.

@@ -2,6 +2,7 @@ package opencode
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -82,7 +83,10 @@ func (h *host) Send(ctx context.Context, id subagent.SessionID, p subagent.Promp
 		body.Tools = p.Tools
 	}
 	h.warmUp(ctx, s.dir)
-	t := ctx.Value(turnKey{}).(*turn)
+	t, _ := ctx.Value(turnKey{}).(*turn)
+	if t == nil { // the Prompt that is embedded in Client was called
+		t = newTurn(rand.Text())
+	}
 	body.Parts = text(p.Text, mark{Prompt: t.mark, Task: p.Task})
 	h.mu.Lock()
 	s.turn = t
@@ -119,11 +123,11 @@ func (h *host) Steer(ctx context.Context, id subagent.SessionID, message string)
 	if err != nil {
 		return err
 	}
-	all, err := h.status(ctx, s.dir)
+	all, err := h.status(ctx, s.dir, id)
 	if err != nil {
 		return err
 	}
-	if all[id].Type != "busy" {
+	if all[id] != subagent.HostBusy && all[id] != subagent.HostRetrying {
 		return h.api.wrong(of("steer", "POST", id, ""), subagent.ClassInvalid, errors.New("no turn of the session goes on"))
 	}
 	return h.post(ctx, "steer", id, s.dir, prompt{Parts: text(message, mark{Steer: true}), NoReply: true})

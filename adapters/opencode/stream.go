@@ -27,6 +27,9 @@ var (
 	errEnded  = errors.New("the stream of events has ended")
 )
 
+// noStream is what the log says while the stream does not last.
+const noStream = "no stream of events; it is opened again"
+
 // envelope is what an event comes in.
 type envelope struct {
 	Payload event `json:"payload"`
@@ -52,13 +55,15 @@ func (h *host) listen(ctx context.Context, handle func(subagent.SessionEvent), g
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		h.api.log.Warn("opencode: no stream of events; it is opened again", "error", err)
 		if hopeless(err) {
+			h.api.log.note(ctx, "the server does not let in: there are no more events", "", err)
 			return err
 		}
-		if time.Since(began) > silence {
-			pause = firstPause // it was a good one
+		if time.Since(began) > silence { // it was a good one
+			pause = firstPause
+			h.api.log.note(ctx, noStream, "", nil)
 		}
+		h.api.log.note(ctx, noStream, "", err)
 		timer := time.NewTimer(pause/2 + rand.N(pause/2))
 		select {
 		case <-timer.C:

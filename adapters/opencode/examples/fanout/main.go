@@ -5,17 +5,22 @@
 //	opencode serve --port 4096
 //	go run github.com/seed-48fd9ae4/subagent/adapters/opencode/examples/fanout -dir .
 //
-// The sessions stay in the server, to be looked at there.
+// The sessions stay in the server, to be looked at there. It ends with an error if no
+// child has completed, or if the parent can't be told.
 package main
 
 import (
 	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,12 +40,13 @@ type options struct {
 	url, dir, agent, model string
 	limit                  int
 	questions              []string
+	transport              http.RoundTripper // nil: http.DefaultTransport
 }
 
 func main() {
 	o := options{questions: questions}
 	flag.StringVar(&o.url, "url", "http://127.0.0.1:4096", "of the opencode server; its password is in OPENCODE_SERVER_PASSWORD")
-	flag.StringVar(&o.dir, "dir", "", "to be looked at; the server's own if empty")
+	flag.StringVar(&o.dir, "dir", "", "to be looked at, on the server's machine; the server's own if empty")
 	flag.StringVar(&o.agent, "agent", "build", "that the children are")
 	flag.StringVar(&o.model, "model", "", "of the children, as provider/model; the agent's own if empty")
 	flag.IntVar(&o.limit, "limit", 2, "children at a time")
@@ -57,7 +63,14 @@ func main() {
 }
 
 func run(ctx context.Context, out io.Writer, o options) error {
-	client, err := opencode.New(opencode.Config{URL: o.url, Password: os.Getenv("OPENCODE_SERVER_PASSWORD"), Keep: true})
+	if o.dir != "" { // the server would take it from a directory of its own
+		dir, err := filepath.Abs(o.dir)
+		if err != nil {
+			return err
+		}
+		o.dir = dir
+	}
+	client, err := opencode.New(opencode.Config{URL: o.url, Password: os.Getenv("OPENCODE_SERVER_PASSWORD"), Keep: true, Transport: o.transport})
 	if err != nil {
 		return err
 	}
@@ -77,20 +90,7 @@ func run(ctx context.Context, out io.Writer, o options) error {
 	rests := make(chan struct{}, 1)
 	events, stop := context.WithCancel(ctx)
 	defer stop()
-	go func() {
-		err := client.Run(events, func(e subagent.SessionEvent) {
-			m.HandleEvent(e)
-			if e.Session == parent && e.Kind == subagent.EventIdle {
-				select {
-				case rests <- struct{}{}:
-				default:
-				}
-			}
-		})
-		if events.Err() == nil {
-			fmt.Fprintln(os.Stderr, "fanout: no events, so that all is seen later:", err)
-		}
-	}()
+	go follow(events, client, m, parent, rests)
 	fmt.Fprintf(out, "The parent is session %s.\n", parent)
 	for i, q := range o.questions {
 		task, err := m.Launch(ctx, subagent.LaunchInput{
@@ -101,42 +101,90 @@ func run(ctx context.Context, out io.Writer, o options) error {
 		}
 		fmt.Fprintf(out, "  %s: %s (%s)\n", task.Description, line(q), task.Status)
 	}
-	if err := watch(ctx, out, m, parent); err != nil {
+	completed, err := watch(ctx, out, m, parent)
+	if err != nil {
 		return err
 	}
-	return told(ctx, out, client, parent, rests)
-}
-
-// watch shows what becomes of the children, until all have ended.
-func watch(ctx context.Context, out io.Writer, m *subagent.BackgroundManager, parent subagent.SessionID) error {
-	var waiting []subagent.TaskID
-	for _, t := range m.List(subagent.Filter{Parent: parent}) {
-		waiting = append(waiting, t.ID)
+	if err := told(ctx, out, client, m, parent, rests); err != nil {
+		return err
 	}
-	for len(waiting) > 0 {
-		t, err := m.WaitAny(ctx, subagent.Filter{IDs: waiting})
-		if err != nil {
-			return err
-		}
-		answer := line(t.Result.Text)
-		if t.Status != subagent.Completed {
-			answer = t.Reason.Error()
-		}
-		fmt.Fprintf(out, "%s %s after %.1fs, %d tool calls: %s\n", t.Description, t.Status, t.Ended.Sub(t.Started).Seconds(), t.Progress.ToolCalls, answer)
-		for i, id := range waiting {
-			if id == t.ID {
-				waiting = append(waiting[:i], waiting[i+1:]...)
-				break
-			}
-		}
+	if completed == 0 {
+		return errors.New("no child has completed")
 	}
 	return nil
 }
 
+// follow hands the server's events on, and tells rests when the parent idles.
+func follow(ctx context.Context, client *opencode.Client, m *subagent.BackgroundManager, parent subagent.SessionID, rests chan<- struct{}) {
+	err := client.Run(ctx, func(e subagent.SessionEvent) {
+		m.HandleEvent(e)
+		if e.Session == parent && e.Kind == subagent.EventIdle {
+			select {
+			case rests <- struct{}{}:
+			default:
+			}
+		}
+	})
+	if ctx.Err() == nil {
+		fmt.Fprintln(os.Stderr, "fanout: no events, so that all is seen later:", err)
+	}
+}
+
+// watch shows what becomes of the children, until all have ended, and says how many
+// have completed.
+func watch(ctx context.Context, out io.Writer, m *subagent.BackgroundManager, parent subagent.SessionID) (completed int, err error) {
+	var waiting []subagent.TaskID
+	for _, t := range m.List(subagent.Filter{Parent: parent}) {
+		waiting = append(waiting, t.ID)
+	}
+	shown := map[subagent.TaskID]string{}
+	for len(waiting) > 0 {
+		t, err := next(ctx, out, m, waiting, shown)
+		if err != nil {
+			return completed, err
+		}
+		answer := line(t.Result.Text)
+		if t.Status == subagent.Completed {
+			completed++
+		} else {
+			answer = t.Reason.Error()
+		}
+		fmt.Fprintf(out, "%s %s after %.1fs, %d tool calls: %s\n", t.Description, t.Status, t.Ended.Sub(t.Started).Seconds(), t.Progress.ToolCalls, answer)
+		waiting = slices.DeleteFunc(waiting, func(id subagent.TaskID) bool { return id == t.ID })
+	}
+	return completed, nil
+}
+
+// next waits until one of the children ends, and shows meanwhile what they wait for.
+func next(ctx context.Context, out io.Writer, m *subagent.BackgroundManager, of []subagent.TaskID, shown map[subagent.TaskID]string) (subagent.Task, error) {
+	for {
+		look, stop := context.WithTimeout(ctx, time.Second)
+		t, err := m.WaitAny(look, subagent.Filter{IDs: of})
+		stop()
+		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return t, err
+		}
+		for _, t := range m.List(subagent.Filter{IDs: of}) {
+			why := ""
+			switch p := t.Progress; {
+			case p.Retrying != "":
+				why = "waits to call its model again: " + line(p.Retrying)
+			case p.Waiting != "":
+				why = "waits for an answer: " + line(p.Waiting)
+			}
+			if why != "" && why != shown[t.ID] {
+				fmt.Fprintln(out, t.Description, why)
+			}
+			shown[t.ID] = why
+		}
+	}
+}
+
 // told waits until the parent has answered its notification and prints its transcript.
-func told(ctx context.Context, out io.Writer, client *opencode.Client, parent subagent.SessionID, rests <-chan struct{}) error {
+func told(ctx context.Context, out io.Writer, client *opencode.Client, m *subagent.BackgroundManager, parent subagent.SessionID, rests <-chan struct{}) error {
 	look := time.NewTicker(3 * time.Second) // an event may have been missed
 	defer look.Stop()
+	shown := ""
 	for {
 		said, err := client.Transcript(ctx, parent, subagent.TranscriptQuery{})
 		if err != nil {
@@ -148,6 +196,14 @@ func told(ctx context.Context, out io.Writer, client *opencode.Client, parent su
 				fmt.Fprintf(out, "\n[%s]\n%s\n", m.Role, cmp.Or(m.Text, "(nothing)"))
 			}
 			return nil
+		}
+		owed := m.Pending(parent)
+		switch {
+		case owed.Parked:
+			return fmt.Errorf("the parent can't be told: %w", cmp.Or(owed.LastErr, errors.New("it was tried too often")))
+		case owed.LastErr != nil && owed.LastErr.Error() != shown:
+			shown = owed.LastErr.Error()
+			fmt.Fprintln(out, "The parent can't be told yet:", shown)
 		}
 		select {
 		case <-rests:
