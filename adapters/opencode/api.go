@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -139,13 +140,22 @@ func (a *api) send(ctx context.Context, c call) (*http.Response, error) {
 	}
 	res, err := a.http.Do(req)
 	if err != nil {
-		return nil, a.wrong(c, subagent.ClassUnavailable, err)
+		return nil, a.wrong(c, subagent.ClassUnavailable, notSent(err))
 	}
 	if res.StatusCode/100 != 2 {
 		defer res.Body.Close()
 		return nil, a.refused(c, res)
 	}
 	return res, nil
+}
+
+// notSent marks what failed before there was a connection: nothing was written.
+func notSent(err error) error {
+	var dial *net.OpError
+	if errors.As(err, &dial) && dial.Op == "dial" {
+		return fmt.Errorf("%w: %w", subagent.ErrNotSent, dial)
+	}
+	return err
 }
 
 func (a *api) request(ctx context.Context, c call) (*http.Request, error) {

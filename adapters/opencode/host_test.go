@@ -377,6 +377,24 @@ func TestPromptIsTakenByNobodyElse(t *testing.T) {
 	require.Equal(t, subagent.ClassUnavailable, said.Class)
 }
 
+// A prompt for which there was no connection is not looked for, and leaves no doubt.
+func TestPromptWithoutConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){
+			"POST /session": always(200, `{"id":"ses_1","directory":"/d"}`),
+			"POST /session/ses_1/prompt_async": func(*http.Request) (*http.Response, error) {
+				return nil, &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}
+			},
+		}}
+		_, m, task := launched(t, s)
+		time.Sleep(5 * time.Second)
+		ended, err := m.Get(task.ID)
+		require.NoError(t, err)
+		require.ErrorIs(t, ended.Reason, subagent.ErrNotSent)
+		require.NoError(t, ended.Attempts[0].Unstopped)
+	})
+}
+
 // After a gap only the directories are asked in which a turn goes on.
 func TestResumeAsksForWhatRuns(t *testing.T) {
 	s := &scene{}
