@@ -89,7 +89,7 @@ type progress struct {
 
 const (
 	wordsKept = 200    // bytes of a text that only people read, and of a call's id
-	callsKept = 10_000 // calls of one turn that are known to be over
+	callsKept = 10_000 // calls of one turn that are known by their ids, at most half of them open
 )
 
 // heard is what each kind of event does to the progress of a turn.
@@ -123,7 +123,10 @@ func (p *progress) toolCall(e *SessionEvent) {
 	if p.calls == nil {
 		p.calls = map[string]bool{}
 	}
-	if len(p.calls) >= callsKept {
+	if !known && len(p.calls) >= callsKept {
+		if p.open > callsKept/2 { // a host that never says that a call is over
+			return
+		}
 		maps.DeleteFunc(p.calls, func(_ string, open bool) bool { return !open })
 	}
 	now := !c.Over && (open || !known) // one that is over does not begin again

@@ -3,6 +3,7 @@ package subagent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -320,5 +321,22 @@ func (s *sink) HandleEvent(e SessionEvent) {
 	s.got = append(s.got, e)
 	if e.Kind == EventFailed {
 		panic("sink")
+	}
+}
+
+// A turn of very many calls is counted in bounded memory, also when the host never says
+// that one is over.
+func TestVeryManyCalls(t *testing.T) {
+	for _, over := range []bool{true, false} {
+		p := &progress{}
+		for i := range 3 * callsKept {
+			began, ended := tool(fmt.Sprint("call_", i), "read", false), tool(fmt.Sprint("call_", i), "read", true)
+			p.toolCall(&began)
+			if over {
+				p.toolCall(&ended)
+			}
+		}
+		require.Equal(t, 3*callsKept, p.begun)
+		require.LessOrEqual(t, len(p.calls), callsKept)
 	}
 }

@@ -157,6 +157,7 @@ var table = []mutant{
 	{"a poll outlives the last turn", "blocking.go", "		b.cancelLook()\n", ""},
 	{"a doubt outlives the release", "shutdown.go", "given && t != nil && t.loose != nil", "false && t != nil && t.loose != nil"},
 	{"a host's word for an empty answer is none", "blocking_turn.go", "	whole := (out.Evidence || out.Empty) && ", "	whole := out.Evidence && "},
+	{"open calls are not bounded", "event.go", "if p.open > callsKept/2 {", "if false {"},
 	{"a doubt is forgotten", "blocking_doubt.go", "	b.doubts[t.session] = &doubt{}\n", ""},
 	{"what comes late goes on", "blocking_doubt.go", "	if d == nil || d.stopping {\n", "	if true {\n"},
 	{"a release leaves the doubt", "blocking_abilities.go", "		delete(b.doubts, id)\n", ""},
