@@ -119,8 +119,8 @@ type BlockingConfig struct {
 func Blocking(host AsyncClient, cfg BlockingConfig) *BlockingClient {
 	b := &BlockingClient{host: host, cfg: cfg, turns: map[SessionID]*hostTurn{}, doubts: map[SessionID]*doubt{}}
 	b.err = b.cfg.prepare()
-	if host == nil {
-		b.err = &InputError{"the host of Blocking", "nil", "an AsyncClient is required"}
+	if text := nilText(host); text != "" {
+		b.err = &InputError{"the host of Blocking", text, "an AsyncClient is required"}
 	}
 	b.slots = make(chan struct{}, max(b.cfg.Parallel, 1))
 	return b
