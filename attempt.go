@@ -40,7 +40,7 @@ type attempt struct {
 	early    bool    // Abort was last called while Prompt was out, and may have overtaken it
 	again    bool    // it was called once more while Prompt stayed out
 	aborting bool    // Abort is out
-	inDoubt  bool    // the last one could not rule out that the prompt comes later
+	inDoubt  bool    // the prompt may come later, although its call is over
 	aborted  bool    // Abort returned nil
 	abortErr error
 	left     bool // the caller wants the child left running
@@ -190,7 +190,7 @@ func (m *BackgroundManager) exited(a *attempt) {
 
 // created takes in what Create returned and reports whether to prompt.
 func (m *BackgroundManager) created(a *attempt, id SessionID, err error) (goOn bool) {
-	why, _ := failure("create", err) // looks into an error of the host: not under mu
+	why, _, _ := failure("create", err) // looks into an error of the host: not under mu
 	m.mu.Lock()
 	defer m.unlock()
 	m.freeLocked(&a.task.ticket, &a.lease, shareStarts)
@@ -244,7 +244,7 @@ func (m *BackgroundManager) adoptLocked(a *attempt) {
 // prompted takes in what Prompt returned. The caller's goroutine is free then, and
 // goes on with the attempt that is returned.
 func (m *BackgroundManager) prompted(a *attempt, turn Result, err error) (next *attempt) {
-	why, stopped := failure("prompt", err) // looks into an error of the host: not under mu
+	why, stopped, inDoubt := failure("prompt", err) // looks into an error of the host: not under mu
 	if err == nil && strings.TrimSpace(turn.Text) == "" && !turn.Empty {
 		why = because(NoOutput, nil)
 	}
@@ -252,7 +252,7 @@ func (m *BackgroundManager) prompted(a *attempt, turn Result, err error) (next *
 	r, spare := a.kept(turn), newAttempt()
 	m.mu.Lock()
 	defer m.unlock()
-	a.turnOver = err == nil || stopped
+	a.turnOver, a.inDoubt = err == nil || stopped, inDoubt
 	m.takeResultLocked(a, r, why)
 	m.spare = spare
 	m.dispatchLocked()

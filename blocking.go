@@ -26,8 +26,8 @@ type AsyncClient interface {
 	// permission, quota, agent_not_found, model_not_found, context_length or aborted
 	// says that it was not taken, and so does one with [ErrNotSent] in its chain; after
 	// any other it may have been, so that it is not sent again but looked for, and may
-	// arrive whenever the line lets it: unless it was seen to, no Abort of the session
-	// succeeds any more, and its work is stopped on sight.
+	// arrive whenever the line lets it: unless it was seen to, Prompt's error is
+	// [ErrInDoubt].
 	Send(ctx context.Context, session SessionID, p Prompt) (mark any, err error)
 
 	// Abort has the host stop what a session does. It may return before that has
@@ -117,7 +117,7 @@ type BlockingConfig struct {
 // which a message is being steered is not over. A bad setting is an *[InputError] of
 // [New].
 func Blocking(host AsyncClient, cfg BlockingConfig) *BlockingClient {
-	b := &BlockingClient{host: host, cfg: cfg, turns: map[SessionID]*hostTurn{}, doubts: map[SessionID]*doubt{}}
+	b := &BlockingClient{host: host, cfg: cfg, turns: map[SessionID]*hostTurn{}}
 	b.err = b.cfg.prepare()
 	if text := nilText(host); text != "" {
 		b.err = &InputError{"the host of Blocking", text, "an AsyncClient is required"}
@@ -183,8 +183,7 @@ type BlockingClient struct {
 
 	mu      sync.Mutex // guards all below, and the state of every turn
 	turns   map[SessionID]*hostTurn
-	asks    int // calls of Statuses so far
-	doubts  map[SessionID]*doubt
+	asks    int           // calls of Statuses so far
 	polling bool          // the poller runs
 	resync  chan struct{} // has an element to have it look now
 	looks   int           // of the poller, that have not come back …
@@ -207,6 +206,8 @@ type turnState struct {
 	resting bool  // the last word is that the session rests …
 	ended   bool  // … and that its turn did not end well
 	sent    bool  // Send has returned
+	gap     bool  // before it did, events may have been missed
+	arrived bool  // the host has something to show for the prompt
 	since   int   // which calls of Statuses began too early to know where it is: those up to this one
 	asked   bool  // Abort was called …
 	aborted bool  // … and has seen the session rest
@@ -223,12 +224,13 @@ var (
 	// ErrSessionGone: the host does not know the session any more.
 	ErrSessionGone = errors.New("subagent: session gone")
 
-	// ErrNotSent: the host never saw the prompt, as when there is no connection.
+	// ErrNotSent: the host never saw the prompt, as when there is no connection. After it
+	// nothing needs to be stopped.
 	ErrNotSent = errors.New("subagent: not sent")
 
-	// ErrInDoubt: a prompt was neither taken nor refused, and may come yet. An Abort that
-	// returns it leaves its task marked as not known to be stopped, until a Release of
-	// the session returns nil.
+	// ErrInDoubt: Prompt failed, and its prompt may come yet, however well the session
+	// rests. The task is marked as not known to be stopped until a Release of its session
+	// returns nil; an event that shows it at work has it aborted, and then it has come.
 	ErrInDoubt = errors.New("the prompt may still be on its way to the host")
 
 	errNotStarted = errors.New("there was no sign of life within BlockingConfig.Started")
@@ -275,7 +277,7 @@ func (b *BlockingClient) Prompt(ctx context.Context, id SessionID, p Prompt) (Re
 		return Result{}, sendErr
 	}
 	r, err := b.turn(ctx, t, mark, sendErr)
-	if sendErr != nil && err != nil && !goneFrom(err) && b.doubtful(t) {
+	if s := b.state(t); sendErr != nil && err != nil && s.signs == 0 && !s.arrived && !goneFrom(err) {
 		err = &SessionError{Op: "prompt", Session: id, Class: ClassUnavailable, Err: errors.Join(sendErr, ErrInDoubt)}
 	}
 	return r, err
@@ -302,6 +304,9 @@ func (b *BlockingClient) send(ctx context.Context, t *hostTurn, p Prompt) (mark 
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	t.sent, t.since = true, b.asks
+	if t.gap {
+		b.resyncLocked()
+	}
 	return mark, err
 }
 
@@ -324,7 +329,6 @@ func (b *BlockingClient) begin(ctx context.Context, id SessionID) (*hostTurn, er
 	if b.turns[id] != nil {
 		return nil, &SessionError{Op: "prompt", Session: id, Class: ClassInvalid, Err: errBusy}
 	}
-	delete(b.doubts, id) // what comes now is this one's
 	t := &hostTurn{session: id, wake: make(chan struct{}, 1)}
 	b.turns[id] = t
 	if b.cfg.Poll != Off {
@@ -369,9 +373,6 @@ func (b *BlockingClient) HandleEvent(e SessionEvent) {
 	defer b.mu.Unlock()
 	t := b.turns[e.Session]
 	if t == nil {
-		if e.Kind != EventIdle && e.Kind != EventDeleted && e.Kind != EventFailed {
-			b.lateLocked(e.Session)
-		}
 		return
 	}
 	switch {

@@ -9,17 +9,10 @@ import (
 
 // Release is the host's, if it has it.
 func (b *BlockingClient) Release(ctx context.Context, id SessionID) error {
-	r, ok := b.host.(Releaser)
-	if !ok {
-		return errors.ErrUnsupported
+	if r, ok := b.host.(Releaser); ok {
+		return r.Release(ctx, id)
 	}
-	err := r.Release(ctx, id)
-	if err == nil {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		delete(b.doubts, id)
-	}
-	return err
+	return errors.ErrUnsupported
 }
 
 // Steer is the host's, if it has it. While it is out its turn is not over: the host

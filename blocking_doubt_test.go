@@ -11,45 +11,46 @@ import (
 )
 
 // A prompt that was neither taken nor refused may come when its task has ended. Until
-// then the child is listed, for nobody knows; when it comes it is stopped on sight.
-func TestBlockingPromptComesLate(t *testing.T) {
-	sight := map[string]func(*slowHost, *BackgroundManager, SessionID){
-		"by an event": func(_ *slowHost, m *BackgroundManager, id SessionID) { m.HandleEvent(event(id, EventText)) },
-		"by a poll": func(h *slowHost, m *BackgroundManager, _ SessionID) {
-			launch(t, m, work("p")) // whose turn is polled
-			pass(4 * time.Second)
-		},
-	}
-	for name, seen := range sight {
-		for how, end := range map[string]func(*BackgroundManager, TaskID){
-			"given up":  func(m *BackgroundManager, id TaskID) { _, _ = m.Wait(context.Background(), id) },
-			"cancelled": func(m *BackgroundManager, id TaskID) { _, _ = m.Cancel(context.Background(), id, CancelOptions{}) },
-		} {
-			t.Run(name+", "+how, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					h := newSlowHost()
-					h.send = func(context.Context, SessionID) error {
-						h.change(func() { h.send = nil }) // of the next
-						return errors.New("the line was cut")
-					}
-					m, task := blocked(t, h, BlockingConfig{})
-					end(m, task.ID)
-					ended := get(t, m, task.ID)
-					require.True(t, ended.Status.Terminal())
-					require.ErrorContains(t, ended.Attempts[0].Unstopped, "on its way")
-					aborts := h.aborts.Load()
-					pass(time.Hour)
-					require.Equal(t, aborts, h.aborts.Load(), "of what rests")
-					h.is(task.Session, HostBusy)
-					seen(h, m, task.Session)
-					synctest.Wait()
-					require.Greater(t, h.aborts.Load(), aborts)
-					h.mu.Lock()
-					require.Equal(t, HostIdle, h.statuses[task.Session])
-					h.mu.Unlock()
-				})
+// then the child is listed, for nobody knows; when an event shows it at work it is stopped.
+func TestPromptInDoubt(t *testing.T) {
+	for how, end := range map[string]func(*BackgroundManager, TaskID){
+		"given up":  func(m *BackgroundManager, id TaskID) { _, _ = m.Wait(context.Background(), id) },
+		"cancelled": func(m *BackgroundManager, id TaskID) { _, _ = m.Cancel(context.Background(), id, CancelOptions{}) },
+	} {
+		t.Run(how, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newSlowHost()
+				h.send = func(context.Context, SessionID) error { return errors.New("the line was cut") }
+				m, task := blocked(t, h, BlockingConfig{})
+				end(m, task.ID)
+				require.True(t, get(t, m, task.ID).Status.Terminal())
+				require.ErrorIs(t, get(t, m, task.ID).Attempts[0].Unstopped, ErrInDoubt)
+				aborts := h.aborts.Load()
+				pass(time.Hour)
+				require.Equal(t, aborts, h.aborts.Load(), "of what rests")
+
+				h.is(task.Session, HostBusy)
+				h.abort = func(context.Context, SessionID) error { return &SessionError{Class: ClassPermission} }
+				m.HandleEvent(event(task.Session, EventText))
+				m.HandleEvent(event(task.Session, EventText)) // one at a time
+				pass(time.Second)
+				require.Equal(t, aborts+1, h.aborts.Load())
+				require.ErrorIs(t, get(t, m, task.ID).Attempts[0].Unstopped, ErrInDoubt, "it was not stopped")
+
+				h.abort = nil
+				m.HandleEvent(event(task.Session, EventText))
+				pass(time.Second)
+				h.mu.Lock()
+				require.Equal(t, HostIdle, h.statuses[task.Session])
+				h.mu.Unlock()
+				require.NoError(t, get(t, m, task.ID).Attempts[0].Unstopped, "it has come, and comes once")
+
+				h.is(task.Session, HostBusy) // somebody talks to it
+				m.HandleEvent(event(task.Session, EventText))
+				pass(time.Second)
+				require.Equal(t, aborts+2, h.aborts.Load())
 			})
-		}
+		})
 	}
 }
 
@@ -88,26 +89,70 @@ func TestBlockingNotSent(t *testing.T) {
 	})
 }
 
-// What the host knows of what it was released, nothing can come of.
-func TestBlockingDoubtEndsWithRelease(t *testing.T) {
-	h := &releasingHost{slowHost: newSlowHost()}
-	b := Blocking(h, BlockingConfig{})
-	b.doubtful(&hostTurn{session: "s"})
-	require.Error(t, b.settled("s"))
-	h.err = errors.New("no route")
-	require.Error(t, b.Release(t.Context(), "s"))
-	require.Error(t, b.settled("s"))
-	h.err = nil
-	require.NoError(t, b.Release(t.Context(), "s"))
-	require.NoError(t, b.settled("s"))
-	for i := range 2 * maxDoubts {
-		b.doubtful(&hostTurn{session: SessionID(rune(i))})
-	}
-	require.Len(t, b.doubts, maxDoubts)
+// Prompt says so itself: a Send that failed, a session that was seen to rest, and no sign
+// of the prompt.
+func TestBlockingSaysThatItIsInDoubt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newSlowHost()
+		h.send = func(context.Context, SessionID) error { return errors.New("the line was cut") }
+		_, err := Blocking(h, BlockingConfig{}).Prompt(t.Context(), "ses_1", Prompt{})
+		require.ErrorIs(t, err, ErrInDoubt)
+		require.ErrorContains(t, err, "the line was cut")
+		h.loses("ses_1")
+		_, err = Blocking(h, BlockingConfig{}).Prompt(t.Context(), "ses_1", Prompt{})
+		require.NotErrorIs(t, err, ErrInDoubt)
+	})
+}
+
+// The host has something to show for the prompt: it has arrived, and says itself how it
+// fared.
+func TestBlockingLostReplyIsNoDoubt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newSlowHost()
+		h.send = func(_ context.Context, id SessionID) error {
+			h.says(id, Output{Err: &SessionError{Op: "prompt", Class: ClassAuth, Err: errors.New("no credential")}})
+			h.is(id, HostIdle)
+			return errors.New("the line was cut")
+		}
+		m, task := blocked(t, h, BlockingConfig{})
+		ended, err := waitADay(t, m, task.ID)
+		require.NoError(t, err)
+		require.ErrorContains(t, ended.Reason, "no credential")
+		require.NoError(t, ended.Attempts[0].Unstopped)
+	})
+}
+
+// A session that was given up while its Send was out is in no doubt.
+func TestDoubtAfterRelease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &releasingHost{slowHost: newSlowHost()}
+		h.send = func(context.Context, SessionID) error {
+			time.Sleep(15 * time.Second)
+			return errors.New("the line was cut")
+		}
+		m, task := blocked(t, h, BlockingConfig{})
+		require.NoError(t, m.Close())
+		require.NoError(t, get(t, m, task.ID).Attempts[0].Unstopped)
+	})
+}
+
+// A turn that was never sent needs no abort, which could only fail there too.
+func TestNotSentIsNotAborted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newSlowHost()
+		h.send = func(context.Context, SessionID) error { return ErrNotSent }
+		h.abort = func(context.Context, SessionID) error { return errors.New("connection refused") }
+		m, task := blocked(t, h, BlockingConfig{})
+		pass(time.Second)
+		ended := get(t, m, task.ID)
+		require.Equal(t, Interrupted, ended.Status)
+		require.NoError(t, ended.Attempts[0].Unstopped)
+		require.Zero(t, h.aborts.Load())
+	})
 }
 
 // A child in doubt is listed by Close, unless its session could be given up.
-func TestBlockingDoubtAtClose(t *testing.T) {
+func TestDoubtAtClose(t *testing.T) {
 	for err, want := range map[error]error{nil: nil, errors.New("no route"): ErrUnstopped, errors.ErrUnsupported: ErrUnstopped} {
 		synctest.Test(t, func(t *testing.T) {
 			h := &releasingHost{slowHost: newSlowHost(), err: err}

@@ -200,6 +200,28 @@ func TestBlockingResyncs(t *testing.T) {
 	}
 }
 
+// A gap while the host is being given a prompt is looked into when it has it.
+func TestBlockingGapDuringSend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newSlowHost()
+		h.send = func(_ context.Context, id SessionID) error {
+			time.Sleep(5 * time.Second)
+			h.says(id, wholeOutput)
+			h.is(id, HostIdle)
+			return nil
+		}
+		b := Blocking(h, BlockingConfig{Poll: Off})
+		m, err := New(b, Config{})
+		require.NoError(t, err)
+		defer m.Close()
+		task := launch(t, m, work("p"))
+		pass(time.Second)
+		b.Resync()
+		pass(5 * time.Second)
+		require.Equal(t, Completed, get(t, m, task.ID).Status)
+	})
+}
+
 // A poll that does not come back is left behind, and those after it find out.
 func TestBlockingStuckPoll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -229,6 +251,7 @@ func TestBlockingPollEndsWithTheLastTurn(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, Completed, get(t, m, task.ID).Status)
 		require.Zero(t, h.out.Load())
+		require.NoError(t, m.Close())
 	})
 }
 

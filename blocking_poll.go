@@ -2,8 +2,6 @@ package subagent
 
 import (
 	"context"
-	"maps"
-	"slices"
 	"time"
 )
 
@@ -13,6 +11,13 @@ import (
 func (b *BlockingClient) Resync() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	for _, t := range b.turns {
+		t.gap = !t.sent // one that the host is being given is not asked for yet
+	}
+	b.resyncLocked()
+}
+
+func (b *BlockingClient) resyncLocked() {
 	if b.cfg.Poll == Off && len(b.turns) > 0 {
 		b.pollLocked()
 	}
@@ -66,7 +71,7 @@ func (b *BlockingClient) look(turns []*hostTurn) {
 		if tooMany {
 			return
 		}
-		all, err := b.statuses(ctx, b.asked(turns))
+		all, err := b.statuses(ctx, sessionsOf(turns))
 		if err == nil && ctx.Err() == nil {
 			b.polled(turns, all)
 		}
@@ -74,7 +79,7 @@ func (b *BlockingClient) look(turns []*hostTurn) {
 	select {
 	case <-seen:
 	case <-ctx.Done():
-		b.lookIsLate(l, ctx.Err() == context.DeadlineExceeded)
+		b.lookIsLate(l)
 	}
 }
 
@@ -91,10 +96,10 @@ func (b *BlockingClient) lookIsOver(l *look) {
 	}
 }
 
-func (b *BlockingClient) lookIsLate(l *look, late bool) {
+func (b *BlockingClient) lookIsLate(l *look) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if l.late = late && !l.over; l.late {
+	if l.late = !l.over; l.late {
 		b.stuck++
 	}
 }
@@ -116,14 +121,12 @@ func (b *BlockingClient) pollsGoOn() bool {
 	return b.polling
 }
 
-// asked are the sessions that a look asks for: those of its turns, and those in doubt.
-func (b *BlockingClient) asked(turns []*hostTurn) (ids []SessionID) {
-	for _, t := range turns {
-		ids = append(ids, t.session)
+func sessionsOf(turns []*hostTurn) []SessionID {
+	ids := make([]SessionID, len(turns))
+	for i, t := range turns {
+		ids[i] = t.session
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return slices.AppendSeq(ids, maps.Keys(b.doubts))
+	return ids
 }
 
 func (b *BlockingClient) statuses(ctx context.Context, of []SessionID) (all map[SessionID]HostStatus, err error) {
@@ -151,11 +154,6 @@ func (b *BlockingClient) seenBusy(all map[SessionID]HostStatus, ask int) {
 	for id, t := range b.turns {
 		if t.sent && ask > t.since && all[id].busy() {
 			t.alive()
-		}
-	}
-	for id := range b.doubts {
-		if all[id].busy() {
-			b.lateLocked(id)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"strings"
 	"time"
 )
 
@@ -105,10 +106,13 @@ func (b *BlockingClient) judge(ctx context.Context, t *hostTurn, mark any, looks
 		}
 	}
 	out, err := b.output(ctx, t, mark)
+	if err == nil && (out.Evidence || out.Empty || out.Err != nil && !goneFrom(out.Err)) {
+		b.hasArrived(t)
+	}
 	if now := b.state(t); now.signs != s.signs || now.steers != s.steers || err != nil && !s.aborted && s.failed == nil {
 		return r, false, nil
 	}
-	r = Result{Text: out.Text, Usage: out.Usage, Empty: out.Empty}
+	r = Result{Text: out.Text, Usage: out.Usage, Empty: out.Empty && strings.TrimSpace(out.Text) == ""}
 	whole := (out.Evidence || out.Empty) && !out.Unfinished && out.OpenTodos == 0
 	switch {
 	case s.aborted:
@@ -133,6 +137,12 @@ func (b *BlockingClient) judge(ctx context.Context, t *hostTurn, mark any, looks
 		return fail(ClassUnavailable, b.troubled(t, errUnfinished))
 	}
 	return r, true, nil // a turn that said nothing, which the manager knows how to take
+}
+
+func (b *BlockingClient) hasArrived(t *hostTurn) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t.arrived = true
 }
 
 // ofTurn makes a plain error of a turn one that says so.

@@ -47,7 +47,7 @@
 //     TestOvertakenPromptIsListed, TestLeftRunningEndsWithAnError)
 //  5. No child runs unseen: what is created late is stopped and released, a prompt
 //     that may still come is listed, and no session of a task is woken by its own
-//     mail. (TestCreateHangs, TestL07CloseDuringCreate, TestBlockingPromptComesLate,
+//     mail. (TestCreateHangs, TestL07CloseDuringCreate, TestPromptInDoubt,
 //     TestNoticeOutWhenAChildEnds)
 //  6. A stopped task takes its descendants with it, and nothing is launched below
 //     it any more. (TestCascade, TestLaunchDuringCascade)

@@ -215,6 +215,9 @@ func (m *BackgroundManager) hearTaskLocked(t *task, e SessionEvent) {
 		m.stopLocked(t, because(SessionDeleted, nil), false)
 		return
 	}
+	if t.cur == nil && e.Kind != EventIdle && e.Kind != EventFailed {
+		m.cameLateLocked(t)
+	}
 	if a := t.cur; a == nil || a.call != prompting || t.status == Stopping || e.Kind == EventIdle {
 		return
 	}

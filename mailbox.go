@@ -280,7 +280,7 @@ func (m *BackgroundManager) acknowledger(b *mailbox, n *Notification) func(bool)
 		b.state = mailIdle
 		if delivered {
 			m.told.Drained += len(n.Notices)
-			b.closeBatch()
+			m.takenLocked(b, m.now())
 		}
 		m.cameBackLocked(b, m.now())
 	}

@@ -291,12 +291,10 @@ func (m *BackgroundManager) deliveredLocked(b *mailbox, d Delivery, err error) {
 		m.logDeliveryLocked(b)
 	}
 	switch {
-	case d == Accepted && b.orphaned(): // nobody reads there any more
-		b.state = mailIdle
 	case d == Accepted:
 		m.told.Notices += len(b.batch.Notices)
-		b.closeBatch()
 		b.state = mailIdle
+		m.takenLocked(b, now)
 	case b.origin.gone: // its session was deleted meanwhile
 		m.dropLocked(b)
 	case d == Gone && b.orphaned():
@@ -322,6 +320,19 @@ func (m *BackgroundManager) cameBackLocked(b *mailbox, now instant) {
 	}
 	if b.state == mailIdle {
 		m.postLocked(b, now)
+	}
+}
+
+// takenLocked takes in that a parent has the frozen batch. When it is a child whose task
+// is being stopped, or has ended, nobody reads there any more: the next session above is
+// told as well.
+func (m *BackgroundManager) takenLocked(b *mailbox, now instant) {
+	batched := b.batched
+	b.closeBatch()
+	if b.held() || b.orphaned() {
+		heir := b.origin.under.owner.heirLocked()
+		m.bringLocked(heir, batched...)
+		m.postLocked(heir, now)
 	}
 }
 

@@ -2,7 +2,6 @@ package subagent
 
 import (
 	"context"
-	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,43 +9,72 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A Notify that is out when its parent, a child, ends: the child says that it has it, and
-// nobody reads there any more. It was not asked to begin a turn, which would run unseen,
-// and the next session above is told.
+// A Notify, or a Drain, that is out when its parent, a child, ends or is being stopped: the
+// child has it, and nobody reads there any more. It was not asked to begin a turn, which
+// would run unseen, and the next session above is told.
 func TestNoticeOutWhenAChildEnds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newStage()
-		var told []Notification
-		m := newManager(t, Func(s.run), Config{Notifier: NotifierFunc(func(_ context.Context, n Notification) (Delivery, error) {
-			told = append(told, n) // one call at a time
-			time.Sleep(time.Second)
-			return Accepted, nil
-		})})
-		child := launch(t, m, asks("root", "", "child"))
-		synctest.Wait()
-		grandchild := launch(t, m, asks(get(t, m, child.ID).Session, "", "grandchild"))
-		synctest.Wait()
-		s.end("grandchild")
-		pass(500 * time.Millisecond) // it is being told
-		s.end("child")
-		pass(time.Minute)
-		require.Equal(t, get(t, m, child.ID).Session, told[0].Parent)
-		require.True(t, told[0].Final)
-		require.False(t, told[0].Wake)
-		var above []TaskID
-		for _, n := range told[1:] {
-			require.Equal(t, SessionID("root"), n.Parent)
-			for _, notice := range n.Notices {
-				above = append(above, notice.Task)
-			}
-		}
-		require.True(t, told[len(told)-1].Wake)
-		slices.Sort(above)
-		want := []TaskID{child.ID, grandchild.ID}
-		slices.Sort(want)
-		require.Equal(t, want, above)
-		require.Empty(t, m.Pending("root").Notices)
-	})
+	for name, c := range map[string]struct {
+		drains, stopping bool
+	}{"ended": {}, "stopping": {stopping: true}, "ended, drained": {drains: true}, "stopping, drained": {true, true}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newStage()
+				var told []Notification
+				client := &slowToStop{SessionClient: Func(s.run)}
+				m := newManager(t, client, Config{Notifier: NotifierFunc(func(_ context.Context, n Notification) (Delivery, error) {
+					if c.drains && n.Parent != "root" {
+						return Busy, nil
+					}
+					told = append(told, n) // one call at a time
+					time.Sleep(time.Second)
+					return Accepted, nil
+				})})
+				child := launch(t, m, asks("root", "", "child"))
+				synctest.Wait()
+				session := get(t, m, child.ID).Session
+				grandchild := launch(t, m, asks(session, "", "grandchild"))
+				s.end("grandchild")
+				ack := func(bool) {}
+				if c.drains {
+					pass(200 * time.Millisecond)
+					var n Notification
+					n, ack, _ = m.Drain(session)
+					told = append(told, n)
+				}
+				pass(500 * time.Millisecond) // it is being told
+				if c.stopping {
+					go func() { _, _ = m.Cancel(context.Background(), child.ID, CancelOptions{}) }()
+				} else {
+					s.end("child")
+				}
+				pass(100 * time.Millisecond)
+				require.Equal(t, c.stopping, get(t, m, child.ID).Status == Stopping)
+				ack(true)
+				pass(time.Minute)
+				require.Equal(t, session, told[0].Parent)
+				require.True(t, told[0].Final)
+				require.False(t, told[0].Wake)
+				var above []TaskID
+				for _, n := range told[1:] {
+					require.Equal(t, SessionID("root"), n.Parent)
+					for _, notice := range n.Notices {
+						above = append(above, notice.Task)
+					}
+				}
+				require.True(t, told[len(told)-1].Wake)
+				require.ElementsMatch(t, []TaskID{child.ID, grandchild.ID}, above)
+				require.Empty(t, m.Pending("root").Notices)
+			})
+		})
+	}
+}
+
+// slowToStop takes five seconds to abort.
+type slowToStop struct{ SessionClient }
+
+func (c *slowToStop) Abort(ctx context.Context, id SessionID) error {
+	time.Sleep(5 * time.Second)
+	return c.SessionClient.Abort(ctx, id)
 }
 
 // A session whose Prompt is out is busy for Blocking, also when the host rests.

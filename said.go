@@ -57,24 +57,25 @@ func cut(s string, n int) string {
 	return strings.Clone(s[:n]) // it is no UTF-8 there
 }
 
-// failure is the reason that an error of a call stands for, nil for no error, and
-// whether the error says that the turn was stopped. The methods of an error are code
-// of the host too: one that panics is put down as that.
-func failure(op string, err error) (r *Reason, stopped bool) {
+// failure is the reason that an error of a call stands for, nil for no error, whether
+// the error says that the turn was stopped, and whether its prompt may still come. The
+// methods of an error are code of the host too: one that panics is put down as that.
+func failure(op string, err error) (r *Reason, stopped, inDoubt bool) {
 	if err == nil {
-		return nil, false
+		return nil, false, false
 	}
 	panicked := guard(op, func() error {
 		var code ReasonCode
 		code, stopped = classify(op, err)
+		inDoubt = errors.Is(err, ErrInDoubt)
 		r = because(code, err)
 		_ = r.Error()
 		return nil
 	})
 	if panicked != nil {
-		return because(Panicked, panicked), false
+		return because(Panicked, panicked), false, false
 	}
-	return r, stopped
+	return r, stopped && !inDoubt, inDoubt
 }
 
 // classify: a session that could not be made has failed; a turn whose error says
@@ -90,7 +91,7 @@ func classify(op string, err error) (code ReasonCode, stopped bool) {
 		return SessionFailed, false
 	case errors.Is(err, ErrSessionGone):
 		return SessionGone, true
-	case typed && session.Class == ClassAborted:
+	case errors.Is(err, ErrNotSent), typed && session.Class == ClassAborted:
 		return PromptFailed, true
 	case typed && session.Class != ClassUnavailable:
 		return SessionFailed, false

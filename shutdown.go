@@ -55,6 +55,16 @@ func (e *UnstoppedError) Error() string {
 	return ErrUnstopped.Error() + ": " + strings.Join(parts, "; ")
 }
 
+// Unwrap gives why children are not known to be at rest.
+func (e *UnstoppedError) Unwrap() (errs []error) {
+	for _, c := range e.Calls {
+		if c.Err != nil {
+			errs = append(errs, c.Err)
+		}
+	}
+	return errs
+}
+
 // Is matches ErrUnstopped.
 func (e *UnstoppedError) Is(target error) bool { return target == ErrUnstopped }
 
@@ -212,9 +222,11 @@ func (m *BackgroundManager) releaseAll(sessions []SessionID) {
 func (m *BackgroundManager) releasedLocked(id SessionID, given bool, err error) {
 	if err == nil {
 		delete(m.releasing, id)
-		if t := m.bySession[id]; given && t != nil && t.loose != nil && t.loose.inDoubt {
-			t.loose.err, t.loose.inDoubt = nil, false // a prompt that comes now finds no session
-			delete(m.unstopped, t)
+		if t := m.bySession[id]; given && t != nil && t.loose != nil {
+			t.loose.released = true // a prompt that comes now finds no session
+			if t.loose.inDoubt && !t.loose.stopping {
+				m.outOfDoubtLocked(t)
+			}
 		}
 		return
 	}
@@ -248,10 +260,7 @@ func (m *BackgroundManager) awaitQuiet(most time.Duration) bool {
 // finish closes the books and lists what did not come to an end.
 func (m *BackgroundManager) finish() {
 	m.end()
-	left := 0
-	if c, ok := m.client.(interface{ callsLeft() int }); ok { // of Blocking
-		left = c.callsLeft()
-	}
+	left := m.callsLeft()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.phase = over
@@ -267,6 +276,17 @@ func (m *BackgroundManager) finish() {
 		m.closeErr = &UnstoppedError{calls}
 	}
 	close(m.shutdown)
+}
+
+// callsLeft is how many polls of Blocking have outlived their turns and Close. One that
+// was called back just now has a moment to return.
+func (m *BackgroundManager) callsLeft() int {
+	c, ok := m.client.(interface{ callsLeft() int })
+	if !ok || c.callsLeft() == 0 {
+		return 0
+	}
+	time.Sleep(settleWait)
+	return c.callsLeft()
 }
 
 // outLocked lists children not known to be at rest and calls that are out.

@@ -69,10 +69,9 @@ func (m *BackgroundManager) abort(a *attempt, session SessionID) {
 // abortOver takes in what Abort returned and reports whether the session is to be
 // given up.
 func (m *BackgroundManager) abortOver(a *attempt, err error) (release bool) {
-	inDoubt := errors.Is(err, ErrInDoubt) // looks into an error of the host
 	m.mu.Lock()
 	defer m.unlock()
-	a.aborting, a.inDoubt = false, inDoubt
+	a.aborting = false
 	a.aborted = err == nil
 	a.abortErr = err
 	a.cancel(nil) // only now: an abort is gentler than a cut line
@@ -92,8 +91,12 @@ func (m *BackgroundManager) restLocked(a *attempt) {
 		if a.aborted && a.current() {
 			m.armLocked(&a.deadline, min(m.now().after(settleWait), a.giveUp))
 		}
+	case proven && a.current() && a.inDoubt:
+		m.endStoppedLocked(a, ErrInDoubt)
 	case proven && a.current():
 		m.endStoppedLocked(a, nil)
+	case proven && a.inDoubt && a.task.attempts == a.number && !a.task.looseLocked().released:
+		m.markLocked(a, ErrInDoubt)
 	case proven:
 		m.provenLocked(a)
 	case a.aborted: // early, and the turn came back with an error since
@@ -143,6 +146,38 @@ func (m *BackgroundManager) provenLocked(a *attempt) {
 	if t.attempts != a.number || t.loose == nil || t.loose.err == nil {
 		return
 	}
+	t.loose.err, t.loose.inDoubt = nil, false
+	delete(m.unstopped, t)
+}
+
+// cameLateLocked stops the work of a session whose task has ended, if it may be that of a
+// prompt in doubt, which comes once. That of anybody else is none of ours.
+func (m *BackgroundManager) cameLateLocked(t *task) {
+	if t.loose == nil || !t.loose.inDoubt || t.loose.stopping || m.phase == over {
+		return
+	}
+	t.loose.stopping = true
+	session := t.session
+	m.goLocked(func() { m.stopLate(t, session) })
+}
+
+func (m *BackgroundManager) stopLate(t *task, session SessionID) {
+	ctx, cancel := context.WithTimeout(context.Background(), m.cfg.AbortGrace)
+	defer cancel()
+	var err error = &PanicError{Op: "abort", Value: errGoexit} // unless it returns
+	defer func() {
+		m.mu.Lock()
+		defer m.unlock()
+		t.loose.stopping = false // after an error the next event has it tried again
+		if err == nil {
+			m.outOfDoubtLocked(t)
+		}
+	}()
+	err = guard("abort", func() error { return m.client.Abort(ctx, session) })
+}
+
+// outOfDoubtLocked: the prompt has come and was stopped, or can't come any more.
+func (m *BackgroundManager) outOfDoubtLocked(t *task) {
 	t.loose.err, t.loose.inDoubt = nil, false
 	delete(m.unstopped, t)
 }

@@ -120,17 +120,18 @@ type claim struct {
 	at time.Time
 }
 
-// settleClaims counts what children took while they lived. What one took after its end
-// is told to the next above; in the instant of its end, it may be.
+// settleClaims counts what children took while they worked. What one took after its end
+// is told to the next above; in the instant of its end, or if it was stopped some time
+// later, it may be.
 func (s *storm) settleClaims() {
 	for _, c := range s.claims {
 		switch end := c.by.ended; {
-		case end == nil || end.Ended.After(c.at):
+		case end == nil && c.by.seen.Status != subagent.Stopping, end != nil && end.Ended.After(c.at) && end.Status == subagent.Completed:
 			b := s.mail(c.p.n.Parent)
 			cur, free := b.cur, b.free
 			s.taken(b, c.p)
 			b.cur, b.free = cur, free
-		case end.Ended.Equal(c.at):
+		case end == nil, end.Ended.Equal(c.at), end.Ended.After(c.at):
 			for _, n := range c.p.n.Notices {
 				s.perhaps[n.Task] = true
 			}
@@ -158,7 +159,12 @@ func (s *storm) drain(id subagent.SessionID, keep time.Duration, delivered bool)
 	s.mu.Lock()
 	b.drains--
 	b.back = time.Now()
-	if p.back, p.sure = time.Now(), true; delivered {
+	p.back, p.sure = time.Now(), true
+	switch by := s.bySess[id]; {
+	case delivered && by != nil:
+		b.cur, b.free = nil, time.Now()
+		s.claims = append(s.claims, claim{p, by, time.Now()})
+	case delivered:
 		s.taken(b, p)
 	}
 	s.mu.Unlock()
@@ -341,6 +347,11 @@ func (s *storm) arrived(id subagent.TaskID, at subagent.SessionID, free time.Tim
 	late(l.ended.Ended)
 	for p := l.in.Parent; p != at; {
 		above := s.bySess[p]
+		if above != nil && above.ended == nil && above.seen.Status == subagent.Stopping {
+			late(time.Now()) // it took the notice when nobody read there any more
+			p = above.in.Parent
+			continue
+		}
 		if above == nil || above.ended == nil {
 			s.wrong("task %s of %q is owed to %q, and %q has not ended", id, l.in.Parent, at, p)
 			break

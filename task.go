@@ -215,7 +215,9 @@ func (m *BackgroundManager) time(i instant) time.Time {
 type loose struct {
 	session SessionID
 	err     error // why it is not known to be at rest; nil once it is
-	inDoubt bool  // as its prompt may still come
+	inDoubt bool  // as its prompt may still come …
+	// … which is stopped just now, and can't once the session was given up.
+	stopping, released bool
 }
 
 // randomness reads the system's in blocks, so that an id does not cost a call of it.

@@ -222,8 +222,7 @@ func unlessGone(err error) error {
 // Release stops a session's turn, waits until it rests, and deletes it: the server
 // would have the turn of a deleted session go on.
 func (h *host) Release(ctx context.Context, id subagent.SessionID) error {
-	err := h.rest(ctx, id)
-	if err != nil && (h.cfg.Keep || !errors.Is(err, subagent.ErrInDoubt)) { // a prompt that comes late finds no session
+	if err := h.rest(ctx, id); err != nil {
 		return err
 	}
 	if !h.cfg.Keep {
@@ -234,6 +233,9 @@ func (h *host) Release(ctx context.Context, id subagent.SessionID) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.sessions, id)
+	if h.cfg.Keep {
+		return errors.ErrUnsupported // it was not given up: a prompt that comes late would find it
+	}
 	return nil
 }
 

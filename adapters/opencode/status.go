@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -71,7 +72,11 @@ func (h *host) Statuses(ctx context.Context, of []subagent.SessionID) (map[subag
 
 // status says where sessions of a directory are; those that rest may be missing.
 func (h *host) status(ctx context.Context, dir string, of ...subagent.SessionID) (found map[subagent.SessionID]subagent.HostStatus, err error) {
-	ctx, cancel := context.WithTimeout(ctx, h.api.timeout)
+	most := h.api.timeout
+	if end, ok := ctx.Deadline(); ok { // one that hangs leaves the others their say
+		most = min(most, time.Until(end)/2)
+	}
+	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	c := call{op: "status", method: "GET", path: "/session/status"}.in(dir)
 	res, err := h.api.send(ctx, c)
@@ -113,14 +118,20 @@ func (a *api) readStatuses(c call, body io.Reader, of []subagent.SessionID) (map
 		if err != nil {
 			return fail(err)
 		}
-		var s wireStatus
-		if err := in.Decode(&s); err != nil {
+		var value json.RawMessage
+		if err := in.Decode(&value); err != nil {
 			return fail(err)
 		}
 		name, _ := key.(string)
-		if id := subagent.SessionID(name); slices.Contains(of, id) {
-			found[id] = statuses[s.Type]
+		id := subagent.SessionID(name)
+		if !slices.Contains(of, id) {
+			continue
 		}
+		var s wireStatus
+		if err := json.Unmarshal(value, &s); err != nil || s.Type == "" {
+			return fail(err)
+		}
+		found[id] = statuses[s.Type]
 	}
 	if _, err := in.Token(); err != nil {
 		return fail(err)

@@ -1,6 +1,7 @@
 package opencode
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -106,3 +109,26 @@ func (e *endless) Read(p []byte) (int, error) {
 }
 
 func (e *endless) Close() error { return nil }
+
+// A directory that hangs leaves the others their say, within the time of the poll.
+func TestStatusesBesideAHangingDirectory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){
+			"GET /session/status": func(r *http.Request) (*http.Response, error) {
+				if r.URL.Query().Get("directory") == "/b" {
+					<-r.Context().Done()
+					return nil, r.Context().Err()
+				}
+				return reply(200, `{"ses_9":{"type":"busy","message":{"code":1}}}`), nil
+			},
+		}}
+		oc := over(t, s, Config{})
+		oc.host.sessions["ses_1"], oc.host.sessions["ses_2"] = &session{dir: "/a"}, &session{dir: "/b"}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		all, err := oc.host.Statuses(ctx, []subagent.SessionID{"ses_1", "ses_2"})
+		require.NoError(t, err)
+		require.NoError(t, ctx.Err(), "too late to count")
+		require.Equal(t, map[subagent.SessionID]subagent.HostStatus{"ses_1": subagent.HostIdle, "ses_2": subagent.HostUnreachable}, all)
+	})
+}

@@ -138,14 +138,13 @@ func where(found []string) (rest []string) {
 
 // Goroutines start in one place, which counts them, so that Shutdown can wait for
 // all of them; the one timer is set in one place. Those of Blocking are a client's: its
-// poller, which ends with the last turn, a look, which a host that does not answer may
-// keep, and the stop of a prompt that came late.
+// poller, which ends with the last turn, and a look, which a host that does not
+// answer may keep.
 func TestGoroutinesStartInOnePlace(t *testing.T) {
 	found := starts(checkDir(t, "."))
 	require.Equal(t, []string{
 		"(*golang.org/x/sync/errgroup.Group).Go in BackgroundManager.releaseAll",
 		"go in BackgroundManager.goLocked",
-		"go in BlockingClient.lateLocked",
 		"go in BlockingClient.look",
 		"go in BlockingClient.pollLocked",
 		"time.AfterFunc in BackgroundManager.setTimerLocked",
