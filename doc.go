@@ -83,7 +83,9 @@
 // a started child may run: cancel it. A status, trigger or reason that is marked as
 // reserved does not occur yet. On the wire a notification comes at least
 // once: a receiver that can't tell whether an earlier one arrived must look at
-// (task, run). A child in this process that ignores its context can't be stopped
+// (task, run). When a child ends while a notification to it is out, what that told of
+// may come to the next session above after a final one; another final one tells of it.
+// A child in this process that ignores its context can't be stopped
 // by anybody; it is listed until it returns.
 //
 // The package starts goroutines only while there is work, installs no signal
