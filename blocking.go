@@ -132,14 +132,14 @@ func (c *BlockingConfig) prepare() error {
 		field string
 		at    *time.Duration
 		def   time.Duration
-		least time.Duration
+		off   bool
 	}{
-		{"Poll", &c.Poll, 3 * time.Second, Off}, {"Settle", &c.Settle, 250 * time.Millisecond, time.Millisecond},
-		{"Started", &c.Started, time.Minute, time.Millisecond}, {"Call", &c.Call, 10 * time.Second, time.Millisecond},
+		{"Poll", &c.Poll, 3 * time.Second, true}, {"Settle", &c.Settle, 250 * time.Millisecond, false},
+		{"Started", &c.Started, time.Minute, false}, {"Call", &c.Call, 10 * time.Second, false},
 	} {
 		*d.at = cmp.Or(*d.at, d.def)
-		if v := *d.at; v > maxPause || v < time.Millisecond && (v != Off || d.least != Off) {
-			return &InputError{"BlockingConfig." + d.field, offOr(v), pauseRule(d.least == Off)}
+		if v := *d.at; v > maxPause || v < leastTime && (v != Off || !d.off) {
+			return &InputError{"BlockingConfig." + d.field, offOr(v), pauseRule(d.off)}
 		}
 	}
 	for _, n := range []struct {

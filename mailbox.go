@@ -95,10 +95,18 @@ func (m *BackgroundManager) bringLocked(b *mailbox, ended ...*task) {
 	b.ended = append(b.ended, ended...)
 }
 
+// child is the task that the mailbox is of; nil for a parent that is none.
+func (b *mailbox) child() *task {
+	if u := b.origin.under; u != nil && u.own == b {
+		return u
+	}
+	return nil
+}
+
 // orphaned reports whether the mailbox is of a task that has ended.
 func (b *mailbox) orphaned() bool {
-	u := b.origin.under
-	return u != nil && u.own == b && u.status.Terminal()
+	t := b.child()
+	return t != nil && t.status.Terminal()
 }
 
 // remaining is how many runs it will still be told of, or be silent about.

@@ -153,8 +153,8 @@ func (m *BackgroundManager) pushes() bool { return m.caps.notifier != nil && !m.
 // it were woken for now, no Abort would follow. What it is owed goes on to its
 // heir when it has ended.
 func (b *mailbox) held() bool {
-	u := b.origin.under
-	return u != nil && u.own == b && u.status == Stopping
+	t := b.child()
+	return t != nil && t.status == Stopping
 }
 
 // sendLocked takes the batch and starts its delivery.
@@ -184,18 +184,13 @@ func (m *BackgroundManager) batchLocked(b *mailbox) (*Notification, bool) {
 			Parent:  b.origin.Parent,
 			Notices: m.noticesLocked(b.ended), Earlier: b.earlier,
 			Remaining: b.remaining(), Final: b.remaining() == 0,
-			Wake: !b.working() && (m.cfg.Mailbox.WakeEach || b.remaining() == 0 || anyFailed(b.ended)),
+			// A turn is out in a child's session for as long as its task lives, and one
+			// begun beside that would outlive it, unseen.
+			Wake: b.child() == nil && (m.cfg.Mailbox.WakeEach || b.remaining() == 0 || anyFailed(b.ended)),
 		}
 		b.batched, b.ended, b.tries, b.failed, b.lastErr = b.ended, nil, 0, 0, nil
 	}
 	return b.batch, true
-}
-
-// working reports whether the mailbox is of a task: a turn is out in its session for as
-// long as it lives, and one begun beside that would outlive it, unseen.
-func (b *mailbox) working() bool {
-	u := b.origin.under
-	return u != nil && u.own == b
 }
 
 func anyFailed(ended []*task) bool {

@@ -225,7 +225,7 @@ func (m *BackgroundManager) releasedLocked(id SessionID, given bool, err error) 
 		if t := m.bySession[id]; given && t != nil && t.loose != nil {
 			t.loose.released = true // a prompt that comes now finds no session
 			if t.loose.inDoubt && !t.loose.stopping {
-				m.outOfDoubtLocked(t)
+				m.unmarkLocked(t)
 			}
 		}
 		return
@@ -298,7 +298,11 @@ func (m *BackgroundManager) outLocked() (calls []UnstoppedCall) {
 	}
 	for t := range m.unstopped {
 		if !slices.ContainsFunc(calls, func(c UnstoppedCall) bool { return c.Task == t.id }) {
-			calls = append(calls, UnstoppedCall{Task: t.id, Session: t.loose.session, Err: t.loose.err})
+			c := UnstoppedCall{Task: t.id, Session: t.loose.session, Err: t.loose.err}
+			if t.loose.stopping {
+				c.Op = "abort"
+			}
+			calls = append(calls, c)
 		}
 	}
 	for parent, b := range m.mailboxes {

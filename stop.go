@@ -55,14 +55,19 @@ func (m *BackgroundManager) abortLocked(a *attempt) {
 }
 
 func (m *BackgroundManager) abort(a *attempt, session SessionID) {
-	ctx, cancel := context.WithTimeout(context.Background(), m.cfg.AbortGrace)
-	defer cancel()
-	var err error = &PanicError{Op: "abort", Value: errGoexit} // unless it returns
-	defer func() {
+	m.callAbort(session, func(err error) {
 		if release := m.abortOver(a, err); release {
 			m.releaseLate(a, session)
 		}
-	}()
+	})
+}
+
+// callAbort is the one place that calls Abort. over is called however that ends.
+func (m *BackgroundManager) callAbort(session SessionID, over func(error)) {
+	ctx, cancel := context.WithTimeout(context.Background(), m.cfg.AbortGrace)
+	defer cancel()
+	var err error = &PanicError{Op: "abort", Value: errGoexit} // unless it returns
+	defer func() { over(err) }()
 	err = guard("abort", func() error { return m.client.Abort(ctx, session) })
 }
 
@@ -146,8 +151,7 @@ func (m *BackgroundManager) provenLocked(a *attempt) {
 	if t.attempts != a.number || t.loose == nil || t.loose.err == nil {
 		return
 	}
-	t.loose.err, t.loose.inDoubt = nil, false
-	delete(m.unstopped, t)
+	m.unmarkLocked(t)
 }
 
 // cameLateLocked stops the work of a session whose task has ended, if it may be that of a
@@ -162,22 +166,18 @@ func (m *BackgroundManager) cameLateLocked(t *task) {
 }
 
 func (m *BackgroundManager) stopLate(t *task, session SessionID) {
-	ctx, cancel := context.WithTimeout(context.Background(), m.cfg.AbortGrace)
-	defer cancel()
-	var err error = &PanicError{Op: "abort", Value: errGoexit} // unless it returns
-	defer func() {
+	m.callAbort(session, func(err error) {
 		m.mu.Lock()
 		defer m.unlock()
 		t.loose.stopping = false // after an error the next event has it tried again
 		if err == nil {
-			m.outOfDoubtLocked(t)
+			m.unmarkLocked(t)
 		}
-	}()
-	err = guard("abort", func() error { return m.client.Abort(ctx, session) })
+	})
 }
 
-// outOfDoubtLocked: the prompt has come and was stopped, or can't come any more.
-func (m *BackgroundManager) outOfDoubtLocked(t *task) {
+// unmarkLocked takes a task off the list: its child is known to be at rest after all.
+func (m *BackgroundManager) unmarkLocked(t *task) {
 	t.loose.err, t.loose.inDoubt = nil, false
 	delete(m.unstopped, t)
 }

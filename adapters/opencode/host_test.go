@@ -90,7 +90,11 @@ func over(t *testing.T, s *scene, cfg Config) *Client {
 // launched has a child work in a scene, until the test is over.
 func launched(t *testing.T, s *scene) (*Client, *subagent.BackgroundManager, subagent.Task) {
 	t.Helper()
-	oc := over(t, s, Config{})
+	return launchedBy(t, over(t, s, Config{}))
+}
+
+func launchedBy(t *testing.T, oc *Client) (*Client, *subagent.BackgroundManager, subagent.Task) {
+	t.Helper()
 	m, err := subagent.New(oc, subagent.Config{})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = m.Close() })

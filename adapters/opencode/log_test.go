@@ -45,14 +45,7 @@ func (l *lines) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, n
 // worker has a child work in a scene that is logged, until the test is over.
 func worker(t *testing.T, s *scene, l *lines) (*Client, *subagent.BackgroundManager, subagent.Task) {
 	t.Helper()
-	oc := over(t, s, Config{Logger: l.logger()})
-	m, err := subagent.New(oc, subagent.Config{})
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = m.Close() })
-	task, err := m.Launch(t.Context(), subagent.LaunchInput{Parent: "ses_p", Agent: "build", Prompt: "x", NoNotice: true})
-	require.NoError(t, err)
-	synctest.Wait()
-	return oc, m, task
+	return launchedBy(t, over(t, s, Config{Logger: l.logger()}))
 }
 
 // An hour in which no answer can be read is one line, and so is the next hour if one was
