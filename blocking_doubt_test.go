@@ -136,6 +136,27 @@ func TestDoubtAfterRelease(t *testing.T) {
 	})
 }
 
+// A late stop that is out at Close, and heeds no context, is listed by its name; also when
+// the session could be given up meanwhile.
+func TestLateStopAtClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &releasingHost{slowHost: newSlowHost()}
+		h.send = func(context.Context, SessionID) error { return errors.New("the line was cut") }
+		m, task := blocked(t, h, BlockingConfig{})
+		_, _ = waitADay(t, m, task.ID)
+		let := make(chan struct{})
+		defer close(let)
+		h.abort = func(context.Context, SessionID) error { <-let; return nil }
+		m.HandleEvent(event(task.Session, EventText))
+		var left *UnstoppedError
+		require.ErrorAs(t, m.Close(), &left)
+		require.Len(t, left.Calls, 1)
+		require.Equal(t, "abort", left.Calls[0].Op)
+		require.Equal(t, task.Session, left.Calls[0].Session)
+		require.ErrorIs(t, left, ErrInDoubt)
+	})
+}
+
 // A turn that was never sent needs no abort, which could only fail there too.
 func TestNotSentIsNotAborted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -162,7 +162,7 @@ func (b *BlockingClient) troubled(t *hostTurn, err error) error {
 	return err
 }
 
-// busy reports whether a session that is no more may still be at work.
+// busy reports whether a session may be at work, whatever else says that it is not.
 func (b *BlockingClient) busy(ctx context.Context, t *hostTurn) bool {
 	s, err := b.status(ctx, t)
 	return err != nil || s == HostUnreachable || s.busy()

@@ -23,7 +23,7 @@ const (
 	EventRetrying                      // the host tries a model call again; Text says why
 	EventBusy                          // a turn of the session goes on
 	EventIdle                          // the session rests
-	EventFailed                        // something went wrong; Err says what. It ends no task; a turn of [Blocking], if its class is final
+	EventFailed                        // something went wrong; Err says what. It ends no task; a turn of [Blocking], if its class is final and not aborted
 	EventDeleted                       // the session is no more
 	numEventKinds
 )

@@ -164,6 +164,7 @@ var table = []mutant{
 	{"Prompt hides its doubt", "blocking.go", "sendErr != nil && err != nil && s.signs == 0", "false && s.signs == 0"},
 	{"what the host shows is no proof that it arrived", "blocking_turn.go", "	t.arrived = true\n", ""},
 	{"a gap during Send is forgotten", "blocking.go", "	if t.gap {\n", "	if false {\n"},
+	{"a release hides a late stop that is out", "shutdown.go", "if t.loose.inDoubt && !t.loose.stopping {", "if t.loose.inDoubt {"},
 	{"a doubt is forgotten", "stop.go", "	case proven && a.current() && a.inDoubt:\n", "	case false:\n"},
 	{"what comes late goes on", "stop.go", "!t.loose.inDoubt || t.loose.stopping ||", "true ||"},
 	{"a release leaves the doubt", "shutdown.go", "			t.loose.released = true //", "			// //"},
