@@ -41,7 +41,7 @@ type AsyncClient interface {
 
 	// Output reads what a session has made of the prompt with that mark; mark is nil
 	// if Send returned none.
-	Output(ctx context.Context, session SessionID, mark any) (Output, error)
+	Output(ctx context.Context, session SessionID, mark any) (Answer, error)
 
 	// Exists reports whether the host has such a session.
 	Exists(ctx context.Context, session SessionID) (bool, error)
@@ -61,8 +61,8 @@ const (
 
 func (s HostStatus) busy() bool { return s == HostBusy || s == HostRetrying }
 
-// Output is what a session has made of one prompt so far.
-type Output struct {
+// Answer is what a session has made of one prompt so far.
+type Answer struct {
 	Text  string
 	Usage Usage
 	// Evidence says that the model has done something for this prompt: text, thoughts

@@ -20,7 +20,7 @@ func TestBlockingSend(t *testing.T) {
 		m, task := blocked(t, h, BlockingConfig{})
 		require.Equal(t, Running, get(t, m, task.ID).Status)
 		m.HandleEvent(event(task.Session, EventText))
-		h.says(task.Session, wholeOutput)
+		h.says(task.Session, wholeAnswer)
 		h.is(task.Session, HostIdle)
 		ended, err := waitADay(t, m, task.ID)
 		require.NoError(t, err)
@@ -51,7 +51,7 @@ func TestBlockingAbort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newSlowHost()
 		m, task := blocked(t, h, BlockingConfig{})
-		h.says(task.Session, Output{Text: "so far", Evidence: true, Unfinished: true})
+		h.says(task.Session, Answer{Text: "so far", Evidence: true, Unfinished: true})
 		h.abort = func(_ context.Context, id SessionID) error {
 			if h.aborts.Load() > 2 {
 				h.is(id, HostIdle)
@@ -127,7 +127,7 @@ func TestBlockingPolls(t *testing.T) {
 		require.EqualValues(t, 1, h.polls.Load())
 		for i := range 1000 {
 			id := SessionID(fmt.Sprint("ses_", i+1))
-			h.says(id, wholeOutput)
+			h.says(id, wholeAnswer)
 			h.is(id, HostIdle)
 		}
 		b.Resync()
@@ -235,11 +235,11 @@ func TestBlockingSteer(t *testing.T) {
 						time.Sleep(time.Hour)
 					}
 					time.Sleep(5 * time.Second)
-					h.says(id, Output{Text: c.text, Evidence: true})
+					h.says(id, Answer{Text: c.text, Evidence: true})
 					return c.err
 				}
 				h.slowly(time.Second) // the answer is being read when the message comes
-				h.says(task.Session, wholeOutput)
+				h.says(task.Session, wholeAnswer)
 				h.is(task.Session, HostIdle)
 				m.HandleEvent(event(task.Session, EventIdle))
 				time.Sleep(100 * time.Millisecond)

@@ -62,11 +62,11 @@ func (d *detached) Statuses(context.Context, []subagent.SessionID) (map[subagent
 	return all, nil
 }
 
-func (d *detached) Output(_ context.Context, _ subagent.SessionID, mark any) (subagent.Output, error) {
+func (d *detached) Output(_ context.Context, _ subagent.SessionID, mark any) (subagent.Answer, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	turn := mark.(*detachedTurn)
-	return subagent.Output{Text: turn.result.Text, Evidence: turn.result.Text != "", Empty: turn.result.Empty, Unfinished: turn.busy, Err: turn.err}, nil
+	return subagent.Answer{Text: turn.result.Text, Evidence: turn.result.Text != "", Empty: turn.result.Empty, Unfinished: turn.busy, Err: turn.err}, nil
 }
 
 func (d *detached) Exists(_ context.Context, id subagent.SessionID) (bool, error) {

@@ -59,7 +59,7 @@ func TestBlockingLateTalkIsNotStopped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newSlowHost()
 		m, task := blocked(t, h, BlockingConfig{})
-		h.says(task.Session, wholeOutput)
+		h.says(task.Session, wholeAnswer)
 		h.is(task.Session, HostIdle)
 		m.HandleEvent(event(task.Session, EventIdle))
 		ended, err := waitADay(t, m, task.ID)
@@ -110,7 +110,7 @@ func TestBlockingLostReplyIsNoDoubt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newSlowHost()
 		h.send = func(_ context.Context, id SessionID) error {
-			h.says(id, Output{Err: &SessionError{Op: "prompt", Class: ClassAuth, Err: errors.New("no credential")}})
+			h.says(id, Answer{Err: &SessionError{Op: "prompt", Class: ClassAuth, Err: errors.New("no credential")}})
 			h.is(id, HostIdle)
 			return errors.New("the line was cut")
 		}

@@ -27,13 +27,13 @@ func TestBlockingBurstOfIdles(t *testing.T) {
 				h := newSlowHost()
 				m, task := blocked(t, h, c.cfg)
 				m.HandleEvent(event(task.Session, EventText))
-				h.says(task.Session, Output{Text: "do", Evidence: true, Unfinished: true, Err: c.err})
+				h.says(task.Session, Answer{Text: "do", Evidence: true, Unfinished: true, Err: c.err})
 				for range 5 {
 					m.HandleEvent(event(task.Session, EventIdle))
 					time.Sleep(time.Millisecond)
 				}
 				time.Sleep(50 * time.Millisecond)
-				h.says(task.Session, wholeOutput)
+				h.says(task.Session, wholeAnswer)
 				ended, err := waitADay(t, m, task.ID)
 				require.NoError(t, err)
 				require.Equal(t, Completed, ended.Status, "%v", ended.Reason)
@@ -49,7 +49,7 @@ func TestBlockingStrayIdleBesideAnError(t *testing.T) {
 		h := newSlowHost()
 		m, task := blocked(t, h, BlockingConfig{})
 		m.HandleEvent(event(task.Session, EventText))
-		h.says(task.Session, Output{Evidence: true, Unfinished: true, Err: &SessionError{Class: ClassPermission, Err: errors.New("one of two calls was rejected")}})
+		h.says(task.Session, Answer{Evidence: true, Unfinished: true, Err: &SessionError{Class: ClassPermission, Err: errors.New("one of two calls was rejected")}})
 		m.HandleEvent(event(task.Session, EventIdle))
 		pass(10 * time.Second)
 		require.Equal(t, Running, get(t, m, task.ID).Status)
@@ -88,7 +88,7 @@ func TestBlockingPlainErrorOfATurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newSlowHost()
 		m, task := blocked(t, h, BlockingConfig{})
-		h.says(task.Session, Output{Err: errors.New("no such tool")})
+		h.says(task.Session, Answer{Err: errors.New("no such tool")})
 		h.is(task.Session, HostIdle)
 		ended, err := waitADay(t, m, task.ID)
 		require.NoError(t, err)
@@ -102,7 +102,7 @@ func TestBlockingEmptyAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newSlowHost()
 		m, task := blocked(t, h, BlockingConfig{})
-		h.says(task.Session, Output{Empty: true})
+		h.says(task.Session, Answer{Empty: true})
 		m.HandleEvent(event(task.Session, EventIdle))
 		synctest.Wait()
 		ended := get(t, m, task.ID)
@@ -119,7 +119,7 @@ func TestBlockingUnreachable(t *testing.T) {
 		lost, fine := launch(t, m, work("p")), launch(t, m, work("p"))
 		synctest.Wait()
 		for _, id := range []TaskID{lost.ID, fine.ID} {
-			h.says(get(t, m, id).Session, wholeOutput)
+			h.says(get(t, m, id).Session, wholeAnswer)
 		}
 		h.is(get(t, m, lost.ID).Session, HostUnreachable)
 		h.is(get(t, m, fine.ID).Session, HostIdle)
@@ -206,7 +206,7 @@ func TestBlockingGapDuringSend(t *testing.T) {
 		h := newSlowHost()
 		h.send = func(_ context.Context, id SessionID) error {
 			time.Sleep(5 * time.Second)
-			h.says(id, wholeOutput)
+			h.says(id, wholeAnswer)
 			h.is(id, HostIdle)
 			return nil
 		}
@@ -229,7 +229,7 @@ func TestBlockingStuckPoll(t *testing.T) {
 		defer close(h.stuck)
 		m, task := blocked(t, h, BlockingConfig{})
 		pass(4 * time.Second)
-		h.says(task.Session, wholeOutput)
+		h.says(task.Session, wholeAnswer)
 		h.is(task.Session, HostIdle)
 		pass(time.Minute)
 		require.Equal(t, Completed, get(t, m, task.ID).Status)
@@ -246,7 +246,7 @@ func TestBlockingPollEndsWithTheLastTurn(t *testing.T) {
 		m, task := blocked(t, h, BlockingConfig{})
 		pass(4 * time.Second)
 		require.EqualValues(t, 1, h.out.Load())
-		h.says(task.Session, wholeOutput)
+		h.says(task.Session, wholeAnswer)
 		m.HandleEvent(event(task.Session, EventIdle))
 		synctest.Wait()
 		require.Equal(t, Completed, get(t, m, task.ID).Status)

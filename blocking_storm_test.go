@@ -170,14 +170,14 @@ func (h *erratic) Statuses(context.Context, []SessionID) (map[SessionID]HostStat
 	return all, nil
 }
 
-func (h *erratic) Output(_ context.Context, _ SessionID, mark any) (Output, error) {
+func (h *erratic) Output(_ context.Context, _ SessionID, mark any) (Answer, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.bad() {
-		return Output{}, errors.New("no route")
+		return Answer{}, errors.New("no route")
 	}
 	turn := mark.(*erraticTurn)
-	return Output{Text: turn.text, Evidence: turn.text != "", Unfinished: !turn.final, Err: turn.err}, nil
+	return Answer{Text: turn.text, Evidence: turn.text != "", Unfinished: !turn.final, Err: turn.err}, nil
 }
 
 func (h *erratic) Exists(context.Context, SessionID) (bool, error) {

@@ -19,7 +19,7 @@ type slowHost struct {
 	mu       sync.Mutex
 	n        int
 	statuses map[SessionID]HostStatus // missing: the session is not there
-	outputs  map[SessionID]Output
+	outputs  map[SessionID]Answer
 	gone     map[SessionID]bool
 	down     error // of Statuses, Output and Exists
 	unsure   error // of Exists alone
@@ -33,7 +33,7 @@ type slowHost struct {
 }
 
 func newSlowHost() *slowHost {
-	return &slowHost{statuses: map[SessionID]HostStatus{}, outputs: map[SessionID]Output{}, gone: map[SessionID]bool{}}
+	return &slowHost{statuses: map[SessionID]HostStatus{}, outputs: map[SessionID]Answer{}, gone: map[SessionID]bool{}}
 }
 
 func (h *slowHost) Create(context.Context, CreateRequest) (SessionID, error) {
@@ -72,7 +72,7 @@ func (h *slowHost) Statuses(context.Context, []SessionID) (map[SessionID]HostSta
 	return all, h.down
 }
 
-func (h *slowHost) Output(_ context.Context, id SessionID, _ any) (Output, error) {
+func (h *slowHost) Output(_ context.Context, id SessionID, _ any) (Answer, error) {
 	h.looks.Add(1)
 	if now := h.atOnce.Add(1); now > h.most.Load() {
 		h.most.Store(now)
@@ -100,7 +100,7 @@ func (h *slowHost) change(what func()) {
 
 func (h *slowHost) is(id SessionID, s HostStatus) { h.change(func() { h.statuses[id] = s }) }
 func (h *slowHost) forgets(id SessionID)          { h.change(func() { delete(h.statuses, id) }) }
-func (h *slowHost) says(id SessionID, o Output)   { h.change(func() { h.outputs[id] = o }) }
+func (h *slowHost) says(id SessionID, o Answer)   { h.change(func() { h.outputs[id] = o }) }
 func (h *slowHost) loses(id SessionID)            { h.change(func() { h.gone[id] = true }) }
 func (h *slowHost) fails(err error)               { h.change(func() { h.down = err }) }
 func (h *slowHost) unreads(err error)             { h.change(func() { h.unread = err }) }
@@ -126,7 +126,7 @@ func blocked(t *testing.T, h AsyncClient, cfg BlockingConfig) (*BackgroundManage
 
 func event(id SessionID, k EventKind) SessionEvent { return SessionEvent{Session: id, Kind: k} }
 
-var wholeOutput = Output{Text: "done", Evidence: true}
+var wholeAnswer = Answer{Text: "done", Evidence: true}
 
 // A turn is over when its session rests and has made something of this prompt,
 // whether an event says so or a poll, at once or late, once or twice.
@@ -137,45 +137,45 @@ func TestBlockingEnds(t *testing.T) {
 		in   time.Duration
 	}{
 		"an idle event": {BlockingConfig{Poll: Off}, func(h *slowHost, m *BackgroundManager, id SessionID) {
-			h.says(id, wholeOutput)
+			h.says(id, wholeAnswer)
 			m.HandleEvent(event(id, EventIdle))
 		}, 0},
 		"two idle events": {BlockingConfig{Poll: Off}, func(h *slowHost, m *BackgroundManager, id SessionID) {
-			h.says(id, wholeOutput)
+			h.says(id, wholeAnswer)
 			m.HandleEvent(event(id, EventIdle))
 			m.HandleEvent(event(id, EventIdle))
 		}, 0},
 		"scenario 67: an idle event before there is an answer is not lost": {BlockingConfig{Poll: Off}, func(h *slowHost, m *BackgroundManager, id SessionID) {
 			m.HandleEvent(event(id, EventIdle))
 			time.Sleep(100 * time.Millisecond)
-			h.says(id, wholeOutput)
+			h.says(id, wholeAnswer)
 		}, 250 * time.Millisecond},
 		"an idle event before the message is complete": {BlockingConfig{Poll: Off}, func(h *slowHost, m *BackgroundManager, id SessionID) {
-			h.says(id, Output{Text: "do", Evidence: true, Unfinished: true})
+			h.says(id, Answer{Text: "do", Evidence: true, Unfinished: true})
 			m.HandleEvent(event(id, EventIdle))
 			time.Sleep(100 * time.Millisecond)
-			h.says(id, wholeOutput)
+			h.says(id, wholeAnswer)
 		}, 250 * time.Millisecond},
 		"a poll": {BlockingConfig{}, func(h *slowHost, _ *BackgroundManager, id SessionID) {
-			h.says(id, wholeOutput)
+			h.says(id, wholeAnswer)
 			h.is(id, HostIdle)
 		}, 3 * time.Second},
 		"scenario 84: a poll with a status that nobody knows": {BlockingConfig{}, func(h *slowHost, _ *BackgroundManager, id SessionID) {
-			h.says(id, wholeOutput)
+			h.says(id, wholeAnswer)
 			h.is(id, HostUnknown)
 		}, 3 * time.Second},
 		"scenario 86: a poll that does not name it": {BlockingConfig{}, func(h *slowHost, _ *BackgroundManager, id SessionID) {
-			h.says(id, wholeOutput)
+			h.says(id, wholeAnswer)
 			h.forgets(id)
 		}, 3 * time.Second},
 		"scenario 71: its last todo is done": {BlockingConfig{}, func(h *slowHost, m *BackgroundManager, id SessionID) {
-			h.says(id, Output{Text: "done", Evidence: true, OpenTodos: 1})
+			h.says(id, Answer{Text: "done", Evidence: true, OpenTodos: 1})
 			m.HandleEvent(event(id, EventIdle))
 			time.Sleep(time.Second)
-			h.says(id, wholeOutput)
+			h.says(id, wholeAnswer)
 		}, 1750 * time.Millisecond},
 		"scenario 73: nothing but a tool call": {BlockingConfig{Poll: Off}, func(h *slowHost, m *BackgroundManager, id SessionID) {
-			h.says(id, Output{Text: "done", Evidence: true})
+			h.says(id, Answer{Text: "done", Evidence: true})
 			m.HandleEvent(tool("c1", "read", true))
 			m.HandleEvent(event(id, EventIdle))
 		}, 0},
@@ -183,7 +183,7 @@ func TestBlockingEnds(t *testing.T) {
 			h.fails(errors.New("no route"))
 			m.HandleEvent(event(id, EventIdle))
 			time.Sleep(10 * time.Second)
-			h.says(id, wholeOutput)
+			h.says(id, wholeAnswer)
 			h.fails(nil)
 			h.is(id, HostIdle)
 		}, 11750 * time.Millisecond},
@@ -215,23 +215,23 @@ func TestBlockingGoesOn(t *testing.T) {
 			m.HandleEvent(event(id, EventRetrying))
 		},
 		"C062: somebody else's idling": func(h *slowHost, m *BackgroundManager, id SessionID) {
-			h.says(id, wholeOutput)
+			h.says(id, wholeAnswer)
 			m.HandleEvent(event("other", EventIdle))
 		},
 		"scenario 69: an idling that was followed by text": func(h *slowHost, m *BackgroundManager, id SessionID) {
 			m.HandleEvent(event(id, EventIdle))
 			synctest.Wait()
 			m.HandleEvent(event(id, EventText))
-			h.says(id, wholeOutput)
+			h.says(id, wholeAnswer)
 		},
 		"scenario 76: text while the answer is looked at": func(h *slowHost, m *BackgroundManager, id SessionID) {
-			h.says(id, wholeOutput)
+			h.says(id, wholeAnswer)
 			h.slowly(time.Second)
 			m.HandleEvent(event(id, EventIdle))
 			time.Sleep(500 * time.Millisecond)
 			m.HandleEvent(event(id, EventText))
 			time.Sleep(time.Second)
-			h.says(id, Output{})
+			h.says(id, Answer{})
 		},
 		"C074: the host names it as resting, and its answer can't be read": func(h *slowHost, m *BackgroundManager, id SessionID) {
 			m.HandleEvent(event(id, EventText))
@@ -240,7 +240,7 @@ func TestBlockingGoesOn(t *testing.T) {
 			m.HandleEvent(event(id, EventIdle))
 		},
 		"C074: an outage": func(h *slowHost, _ *BackgroundManager, id SessionID) {
-			h.says(id, wholeOutput)
+			h.says(id, wholeAnswer)
 			h.forgets(id)
 			h.fails(errors.New("no route"))
 		},
@@ -250,7 +250,7 @@ func TestBlockingGoesOn(t *testing.T) {
 			m.HandleEvent(e)
 		},
 		"an error beside an answer that is not whole, as long as the session goes on": func(h *slowHost, m *BackgroundManager, id SessionID) {
-			h.says(id, Output{Evidence: true, Unfinished: true, Err: &SessionError{Class: ClassPermission}})
+			h.says(id, Answer{Evidence: true, Unfinished: true, Err: &SessionError{Class: ClassPermission}})
 			m.HandleEvent(event(id, EventIdle))
 			synctest.Wait()
 			m.HandleEvent(event(id, EventText))
@@ -261,7 +261,7 @@ func TestBlockingGoesOn(t *testing.T) {
 			h.fails(nil)
 		},
 		"open todos": func(h *slowHost, m *BackgroundManager, id SessionID) {
-			h.says(id, Output{Text: "done", Evidence: true, OpenTodos: 2})
+			h.says(id, Answer{Text: "done", Evidence: true, OpenTodos: 2})
 			h.is(id, HostIdle)
 		},
 		"scenario 88: not named, and there": func(h *slowHost, m *BackgroundManager, id SessionID) { h.forgets(id) },
@@ -296,15 +296,15 @@ func TestBlockingFails(t *testing.T) {
 		"a terminal error, and no idling": {func(h *slowHost, m *BackgroundManager, id SessionID) {
 			e := event(id, EventFailed)
 			e.Err = quota
-			h.says(id, Output{Text: "so far", Evidence: true, Unfinished: true})
+			h.says(id, Answer{Text: "so far", Evidence: true, Unfinished: true})
 			m.HandleEvent(e)
 		}, Failed, SessionFailed, "so far"},
 		"an error in the message": {func(h *slowHost, m *BackgroundManager, id SessionID) {
-			h.says(id, Output{Text: "so far", Evidence: true, Err: quota})
+			h.says(id, Answer{Text: "so far", Evidence: true, Err: quota})
 			m.HandleEvent(event(id, EventIdle))
 		}, Failed, SessionFailed, "so far"},
 		"scenario 83: a status that says so": {func(h *slowHost, _ *BackgroundManager, id SessionID) {
-			h.says(id, Output{Text: "so far", Evidence: true})
+			h.says(id, Answer{Text: "so far", Evidence: true})
 			h.is(id, HostEnded)
 		}, Interrupted, PromptFailed, "so far"},
 		"scenario 87: the session is gone": {func(h *slowHost, _ *BackgroundManager, id SessionID) {
@@ -317,16 +317,16 @@ func TestBlockingFails(t *testing.T) {
 		}, Failed, NoOutput, ""},
 		"an answer that stays incomplete": {func(h *slowHost, m *BackgroundManager, id SessionID) {
 			m.HandleEvent(event(id, EventText))
-			h.says(id, Output{Text: "so far", Evidence: true, Unfinished: true})
+			h.says(id, Answer{Text: "so far", Evidence: true, Unfinished: true})
 			h.is(id, HostIdle)
 		}, Interrupted, PromptFailed, "so far"},
 		"an answer that stays incomplete, and the host knows why": {func(h *slowHost, m *BackgroundManager, id SessionID) {
 			m.HandleEvent(event(id, EventText))
-			h.says(id, Output{Text: "so far", Evidence: true, Unfinished: true, Err: &SessionError{Op: "prompt", Class: ClassPermission, Err: errors.New("rejected")}})
+			h.says(id, Answer{Text: "so far", Evidence: true, Unfinished: true, Err: &SessionError{Op: "prompt", Class: ClassPermission, Err: errors.New("rejected")}})
 			h.is(id, HostIdle)
 		}, Failed, SessionFailed, "so far"},
 		"something that was read, no sign of life, and no more": {func(h *slowHost, m *BackgroundManager, id SessionID) {
-			h.says(id, Output{Text: "so far", Evidence: true, Unfinished: true})
+			h.says(id, Answer{Text: "so far", Evidence: true, Unfinished: true})
 			h.is(id, HostIdle)
 		}, Interrupted, PromptFailed, "so far"},
 		"no sign of life": {func(h *slowHost, _ *BackgroundManager, id SessionID) { h.is(id, HostIdle) }, Interrupted, PromptFailed, ""},

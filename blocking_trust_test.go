@@ -142,7 +142,7 @@ func TestBlockingOneFailedLookEndsATurn(t *testing.T) {
 		h.fails(errors.New("one reset connection"))
 		pass(2 * time.Second)
 		h.fails(nil)
-		h.says(task.Session, wholeOutput)
+		h.says(task.Session, wholeAnswer)
 		m.HandleEvent(event(task.Session, EventIdle))
 		pass(time.Second)
 		now := get(t, m, task.ID)
@@ -154,7 +154,7 @@ func TestBlockingOneFailedLookEndsATurn(t *testing.T) {
 // used a tool, and was cut short or a permission was rejected. The session rests, the
 // answer stays as it is: that can be decided.
 func TestBlockingRestsUnfinishedWithoutSigns(t *testing.T) {
-	for name, out := range map[string]Output{
+	for name, out := range map[string]Answer{
 		"cut short":           {Text: "so far", Evidence: true, Unfinished: true},
 		"rejected permission": {Evidence: true, Unfinished: true, Err: &SessionError{Op: "prompt", Class: ClassPermission, Err: errors.New("rejected")}},
 	} {
@@ -296,7 +296,7 @@ func TestBlockingResyncWithoutPolls(t *testing.T) {
 		synctest.Wait()
 		id := get(t, m, task.ID).Session
 		m.HandleEvent(event(id, EventText))
-		h.says(id, wholeOutput)
+		h.says(id, wholeAnswer)
 		h.is(id, HostIdle) // its idle event was in the gap
 		b.Resync()
 		pass(24 * time.Hour)
@@ -310,7 +310,7 @@ func TestBlockingUnclassifiedErrorIsNotLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newSlowHost()
 		m, task := blocked(t, h, BlockingConfig{})
-		h.says(task.Session, Output{Unfinished: true})
+		h.says(task.Session, Answer{Unfinished: true})
 		h.is(task.Session, HostIdle)
 		e := event(task.Session, EventFailed)
 		e.Err = &SessionError{Op: "prompt", Err: errors.New("Invalid config: agent explore has no prompt file")}
@@ -333,7 +333,7 @@ func TestEndedTaskKeepsNoCalls(t *testing.T) {
 			e.Session = task.Session
 			m.HandleEvent(e)
 		}
-		h.says(task.Session, wholeOutput)
+		h.says(task.Session, wholeAnswer)
 		m.HandleEvent(event(task.Session, EventIdle))
 		ended, err := waitADay(t, m, task.ID)
 		require.NoError(t, err)
@@ -412,7 +412,7 @@ func TestBlockingPollerOutlivesGoexit(t *testing.T) {
 		task := launch(t, m, work("p"))
 		pass(10 * time.Second)
 		id := get(t, m, task.ID).Session
-		h.says(id, wholeOutput)
+		h.says(id, wholeAnswer)
 		h.is(id, HostIdle)
 		pass(24 * time.Hour)
 		require.Equal(t, Completed, get(t, m, task.ID).Status)
@@ -439,7 +439,7 @@ func TestBlockingPollsBeforeThePrompt(t *testing.T) {
 		h := newSlowHost()
 		h.send = func(_ context.Context, id SessionID) error {
 			time.Sleep(8 * time.Second) // two polls
-			h.says(id, Output{Text: "so far", Evidence: true, Unfinished: true})
+			h.says(id, Answer{Text: "so far", Evidence: true, Unfinished: true})
 			return nil
 		}
 		m, task := blocked(t, h, BlockingConfig{})
@@ -457,11 +457,11 @@ func TestBlockingLastMessageIsLate(t *testing.T) {
 		h := newSlowHost()
 		m, task := blocked(t, h, BlockingConfig{})
 		m.HandleEvent(event(task.Session, EventText))
-		h.says(task.Session, Output{Text: "so far", Evidence: true, Unfinished: true})
+		h.says(task.Session, Answer{Text: "so far", Evidence: true, Unfinished: true})
 		h.forgets(task.Session)
 		pass(9*time.Second + 100*time.Millisecond)
 		require.Equal(t, Running, get(t, m, task.ID).Status)
-		h.says(task.Session, wholeOutput)
+		h.says(task.Session, wholeAnswer)
 		ended, err := waitADay(t, m, task.ID)
 		require.NoError(t, err)
 		require.Equal(t, Completed, ended.Status, "%v", ended.Reason)
@@ -474,7 +474,7 @@ func TestBlockingBusyPollEndsTheLooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newSlowHost()
 		m, task := blocked(t, h, BlockingConfig{})
-		h.says(task.Session, Output{Text: "so far", Evidence: true, Unfinished: true})
+		h.says(task.Session, Answer{Text: "so far", Evidence: true, Unfinished: true})
 		m.HandleEvent(event(task.Session, EventIdle))
 		pass(10 * time.Second)
 		before := h.looks.Load()

@@ -184,7 +184,7 @@ func goneFrom(err error) bool { return err != nil && errors.Is(err, ErrSessionGo
 var errAborted = errors.New("the turn was aborted")
 
 // status, output and exists look after one session, so many at a time.
-func (b *BlockingClient) output(ctx context.Context, t *hostTurn, mark any) (out Output, err error) {
+func (b *BlockingClient) output(ctx context.Context, t *hostTurn, mark any) (out Answer, err error) {
 	err = b.slot(ctx, func(ctx context.Context) (err error) {
 		out, err = b.host.Output(ctx, t.session, mark)
 		return err

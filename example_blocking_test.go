@@ -53,10 +53,10 @@ func (h *eventful) Statuses(context.Context, []subagent.SessionID) (map[subagent
 	return all, nil
 }
 
-func (h *eventful) Output(_ context.Context, id subagent.SessionID, _ any) (subagent.Output, error) {
+func (h *eventful) Output(_ context.Context, id subagent.SessionID, _ any) (subagent.Answer, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return subagent.Output{Text: h.answers[id], Evidence: h.answers[id] != ""}, nil
+	return subagent.Answer{Text: h.answers[id], Evidence: h.answers[id] != ""}, nil
 }
 
 func (h *eventful) Exists(_ context.Context, id subagent.SessionID) (bool, error) {

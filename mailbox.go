@@ -2,6 +2,7 @@ package subagent
 
 import (
 	"log/slog"
+	"slices"
 	"time"
 )
 
@@ -169,6 +170,18 @@ func (m *BackgroundManager) dropLocked(b *mailbox) {
 	m.told.Dropped += len(b.batched) + len(b.ended)
 	m.emptyLocked(b)
 	m.logLocked(slog.LevelWarn, "parent gone", slog.String("parent", string(b.origin.Parent)))
+}
+
+// readLocked takes in that the parent of a run that has ended has read it itself: it is
+// not told of it any more, unless that is on its way, or may have arrived.
+func (m *BackgroundManager) readLocked(t *task) {
+	b := t.owner.heirLocked()
+	i := slices.Index(b.ended, t)
+	if i < 0 {
+		return
+	}
+	b.ended = slices.Delete(b.ended, i, i+1)
+	m.told.Read++
 }
 
 // emptyLocked forgets what a mailbox owes.

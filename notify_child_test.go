@@ -90,7 +90,7 @@ func TestBlockingNotifiesNoChild(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, want, d)
 		}
-		h.says("ses_1", wholeOutput)
+		h.says("ses_1", wholeAnswer)
 		b.HandleEvent(event("ses_1", EventIdle))
 	})
 }

@@ -38,17 +38,18 @@ type NoticeStats struct {
 	Deliveries map[Delivery]int // Notify calls that are over, by what they said
 	Notices    int              // notices accepted
 	Drained    int              // notices taken with Drain and acknowledged
+	Read       int              // notices not sent because the parent had read the run itself
 	Dropped    int              // notices whose parent is gone, and no session above it is left
 }
 
 // deliveries are the NoticeStats as the books keep them.
 type deliveries struct {
-	Deliveries                [numDeliveries]int
-	Notices, Drained, Dropped int
+	Deliveries                      [numDeliveries]int
+	Notices, Drained, Read, Dropped int
 }
 
 func (d *deliveries) stats() NoticeStats {
-	s := NoticeStats{Deliveries: map[Delivery]int{}, Notices: d.Notices, Drained: d.Drained, Dropped: d.Dropped}
+	s := NoticeStats{Deliveries: map[Delivery]int{}, Notices: d.Notices, Drained: d.Drained, Read: d.Read, Dropped: d.Dropped}
 	for answer, n := range d.Deliveries {
 		if n > 0 {
 			s.Deliveries[Delivery(answer)] = n

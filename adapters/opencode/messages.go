@@ -193,12 +193,12 @@ var (
 )
 
 // Output reads what a session has made of the prompt with that mark.
-func (h *host) Output(ctx context.Context, id subagent.SessionID, m any) (out subagent.Output, err error) {
+func (h *host) Output(ctx context.Context, id subagent.SessionID, m any) (out subagent.Answer, err error) {
 	ours := func(k mark) bool { return m != nil && k.Prompt == m }
 	prompted := func(m message) bool { return m.marked(ours) }
 	all, err := h.back(ctx, "prompt", id, pageSize, func(page []message) bool { return slices.ContainsFunc(page, prompted) })
 	if errors.Is(err, subagent.ErrSessionGone) || errors.Is(err, errTooLarge) || errors.Is(err, errTooLong) {
-		return subagent.Output{Err: err}, nil
+		return subagent.Answer{Err: err}, nil
 	}
 	h.api.log.note(ctx, "an answer was not read", string(id), err)
 	if err != nil {
@@ -207,7 +207,7 @@ func (h *host) Output(ctx context.Context, id subagent.SessionID, m any) (out su
 	at := slices.IndexFunc(all, prompted)
 	if at < 0 { // it never arrived, or is what can't be read: what else is there is older
 		h.noteUnread(id, all)
-		return subagent.Output{Unfinished: true}, nil
+		return subagent.Answer{Unfinished: true}, nil
 	}
 	out = h.answer(id, all[at+1:])
 	if h.cfg.HoldTodos && !out.Unfinished {
@@ -226,14 +226,14 @@ func (h *host) noteUnread(id subagent.SessionID, all []message) {
 
 // answer judges the steps that followed a prompt, up to what somebody else asked when
 // it was answered.
-func (h *host) answer(id subagent.SessionID, after []message) (out subagent.Output) {
+func (h *host) answer(id subagent.SessionID, after []message) (out subagent.Answer) {
 	out.Unfinished = true
 	for i := range after {
 		m := &after[i]
 		switch {
 		case m.unread:
 			h.noteUnread(id, after)
-			return subagent.Output{Unfinished: true} // unless it stays so, it may be a proxy's
+			return subagent.Answer{Unfinished: true} // unless it stays so, it may be a proxy's
 		case m.Info.Role == "user" && !out.Unfinished && out.Evidence && !m.marked(func(k mark) bool { return k.Steer }):
 			return out
 		case m.Info.Role == "assistant" && m.Info.Summary != true:
@@ -244,7 +244,7 @@ func (h *host) answer(id subagent.SessionID, after []message) (out subagent.Outp
 }
 
 // step takes in one step of an answer.
-func (h *host) step(id subagent.SessionID, m *message, out *subagent.Output) {
+func (h *host) step(id subagent.SessionID, m *message, out *subagent.Answer) {
 	said := m.text("text")
 	if said != "" {
 		out.Text = said

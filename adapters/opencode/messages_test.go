@@ -38,7 +38,7 @@ func TestUnreadPromptHasNoOldAnswer(t *testing.T) {
 	oc := over(t, s, Config{Logger: slog.New(slog.NewTextHandler(&lines, nil))})
 	out, err := oc.host.Output(t.Context(), "ses_1", "m1")
 	require.NoError(t, err)
-	require.Equal(t, subagent.Output{Unfinished: true}, out)
+	require.Equal(t, subagent.Answer{Unfinished: true}, out)
 	require.Contains(t, lines.String(), errUnread.Error())
 }
 
