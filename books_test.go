@@ -82,6 +82,12 @@ func (c *checker) tasks(reserved map[SessionID]int) {
 		}
 		c.task(t)
 	}
+	for _, b := range m.mailboxes {
+		c.that(b.lent == 0 || b.orphaned() && b.out() && b.lent == len(b.batched)+len(b.ended), "mailbox %q counts %d that are out though its task has ended", b.origin.Parent, b.lent)
+		if b.lent > 0 {
+			inherited[b.heirLocked()] += b.lent
+		}
+	}
 	m.count[none] = 0
 	c.that(count == m.count, "statuses are counted as %v and are %v", m.count, count)
 	for id, b := range m.mailboxes {
@@ -228,10 +234,19 @@ func (c *checker) mailboxes() {
 		armed := b.deadline.place != 0
 		timed := b.state == mailGathering || b.state == mailWaiting
 		c.that(armed == timed || m.phase == over, "mailbox %q is in state %d and its deadline is set: %v", id, b.state, armed)
-		quietly := !m.pushes() || m.phase == over || b.orphaned() || b.held()
+		c.chores(id, b)
+		quietly := !m.pushes() || m.phase == over || b.orphaned() || b.held() || m.waitsForLastLocked(b)
 		c.that(quietly || b.state != mailIdle || !b.owes(), "mailbox %q owes something and does nothing", id)
-		c.that(b.batch != nil || b.state != mailWaiting && b.state != mailSending && b.state != mailDrained, "mailbox %q is in state %d without a batch", id, b.state)
+		c.that(b.batch != nil || !b.out() && b.state != mailParked && (b.state != mailWaiting || b.busy) || b.hand == HandWake && b.wake != nil, "mailbox %q is in state %d without a batch", id, b.state)
 		c.that(len(b.earlier) <= maxEarlier, "mailbox %q keeps %d earlier notices", id, len(b.earlier))
+	}
+}
+
+// chores: what a mailbox keeps for long has its clock, and nothing else has.
+func (c *checker) chores(id SessionID, b *mailbox) {
+	needs := b.wake != nil || b.oldest() != 0 && c.m.cfg.Mailbox.KeepAge != Off
+	if !b.out() && c.m.phase != over {
+		c.that(needs == (b.chores.place != 0), "mailbox %q has chores: %v; a deadline for them: %v", id, needs, b.chores.place != 0)
 	}
 }
 

@@ -168,6 +168,34 @@ func (m *BackgroundManager) cancelAll(f Filter, o CancelOptions) ([]taskEnding, 
 	return endings, nil
 }
 
+// interruptedLocked does what Config.Interrupted says for a session whose turn somebody
+// stopped. Its children are told of, but ask for no turn: who stopped one wants none.
+func (m *BackgroundManager) interruptedLocked(b *mailbox) {
+	if m.cfg.Interrupted == InterruptedKeep {
+		return
+	}
+	for _, t := range m.belowLocked(b, nil) {
+		if t.status == Pending || t.status < Stopping && m.cfg.Interrupted == InterruptedStopAll {
+			t.quiet = true
+			m.stopLocked(t, because(ByUser, nil), false)
+		}
+	}
+}
+
+// belowLocked appends all that was launched below a session, and is in the books, each
+// after what it was launched by.
+func (m *BackgroundManager) belowLocked(b *mailbox, all []*task) []*task {
+	for _, children := range [][]*task{b.children, b.adopted} {
+		for _, child := range children {
+			all = append(all, child)
+			if child.own != nil {
+				all = m.belowLocked(child.own, all)
+			}
+		}
+	}
+	return all
+}
+
 // cascadeLocked stops all live descendants of a task that was stopped or failed.
 // They stop at the same time; each takes its own descendants along, and one that
 // has ended does not shield those it left running.

@@ -47,6 +47,10 @@ type Config struct {
 	// Mailbox is how parents are told. Defaults to batches gathered for 100 ms.
 	Mailbox MailboxPolicy
 
+	// Interrupted is what becomes of a session's children when the host tells, with
+	// EventInterrupted, that somebody stopped its turn. Defaults to InterruptedKeep.
+	Interrupted InterruptedPolicy
+
 	// AbortGrace is how long a stopped child may take to come to rest before it
 	// is given up: recorded as unstopped and listed. The context of each Abort and
 	// Release call ends after it. It can't be Off. Defaults to 10 s.
@@ -106,33 +110,6 @@ type Agent struct {
 	Tools    map[string]bool // switches tools on and off; off anywhere is off
 	Limits   *TaskLimits     // beats Config.Task, field by field; nil: nothing of its own
 	Disabled bool            // known, but not to be launched
-}
-
-// MailboxPolicy is how finished runs are told to parents.
-type MailboxPolicy struct {
-	// Gather is how long a batch waits for one more finished run after each, and
-	// GatherMax how long it waits altogether. Default to 100 ms, and to 1 s or
-	// Gather, whichever is longer.
-	Gather, GatherMax time.Duration
-	// Tries is how often a batch is sent before it is parked: kept for Drain and
-	// for the parent's next batch. Defaults to 8. It can't be Off.
-	Tries int
-	// Backoff is the pause after a failed try, doubled with each and cut at
-	// BackoffMax; the pause taken is drawn from its upper half. Default to 500 ms
-	// and 30 s.
-	Backoff, BackoffMax time.Duration
-	// Timeout bounds one Notify call. Defaults to 30 s.
-	Timeout time.Duration
-	// WakeEach asks for a turn with each batch, not only with the final one and
-	// those that hold a failure. Defaults to false.
-	WakeEach bool
-	// PreviewBytes is how much of each result stands in the text, TextBytes how
-	// long the whole text may be. Default to 700 and 8192 bytes; Off for
-	// PreviewBytes means no preview. TextBytes is at least 1024.
-	PreviewBytes, TextBytes int
-	// Render makes the text of a notification; its Text is empty then. It runs
-	// outside all locks. Defaults to what [Render] writes, within the two bounds above.
-	Render func(Notification) string
 }
 
 // InputError is a value that breaks a rule. Nothing was changed by the call.
@@ -225,6 +202,9 @@ var settings = []setting{
 	duration("Config.Mailbox.Backoff", func(c *Config) *time.Duration { return &c.Mailbox.Backoff }, 500*time.Millisecond, leastTime),
 	duration("Config.Mailbox.BackoffMax", func(c *Config) *time.Duration { return &c.Mailbox.BackoffMax }, 30*time.Second, leastTime),
 	duration("Config.Mailbox.Timeout", func(c *Config) *time.Duration { return &c.Mailbox.Timeout }, 30*time.Second, leastTime),
+	duration("Config.Mailbox.BusyMax", func(c *Config) *time.Duration { return &c.Mailbox.BusyMax }, 60*time.Second, Off),
+	duration("Config.Mailbox.KeepAge", func(c *Config) *time.Duration { return &c.Mailbox.KeepAge }, 12*time.Hour, Off),
+	count("Config.Mailbox.KeepCount", func(c *Config) *int { return &c.Mailbox.KeepCount }, 10_000, Off),
 	count("Config.Mailbox.PreviewBytes", func(c *Config) *int { return &c.Mailbox.PreviewBytes }, 700, Off),
 	count("Config.Mailbox.TextBytes", func(c *Config) *int { return &c.Mailbox.TextBytes }, 8<<10, 1<<10),
 	duration("Config.AbortGrace", func(c *Config) *time.Duration { return &c.AbortGrace }, 10*time.Second, leastTime),
@@ -249,7 +229,32 @@ func (c Config) prepared() (Config, error) {
 			return c, &InputError{s.field, text, s.rule}
 		}
 	}
+	if err := c.choices(); err != nil {
+		return c, err
+	}
 	return c, c.validate()
+}
+
+// maxReadHint bounds MailboxPolicy.ReadHint, so that the least text has room for more.
+const maxReadHint = 400
+
+// choices checks what is one of several, and what does not go together.
+func (c *Config) choices() error {
+	for _, r := range []struct {
+		field, value string
+		broken       bool
+		rule         string
+	}{
+		{"Config.Mailbox.Push", c.Mailbox.Push.String(), c.Mailbox.Push >= numPushes, "must be one of PushAll, PushFinal and PushOff"},
+		{"Config.Mailbox.WakeEach", "true", c.Mailbox.WakeEach && c.Mailbox.Push != PushAll, "goes with PushAll only"},
+		{"Config.Mailbox.ReadHint", strconv.Itoa(len(c.Mailbox.ReadHint)) + " bytes long", len(c.Mailbox.ReadHint) > maxReadHint, "must be at most " + strconv.Itoa(maxReadHint)},
+		{"Config.Interrupted", c.Interrupted.String(), c.Interrupted >= numInterrupted, "must be one of InterruptedKeep, InterruptedStopPending and InterruptedStopAll"},
+	} {
+		if r.broken {
+			return &InputError{r.field, r.value, r.rule}
+		}
+	}
+	return nil
 }
 
 func leastRule(least int64) string {

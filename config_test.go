@@ -3,12 +3,33 @@ package subagent
 import (
 	"fmt"
 	"math"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 )
+
+// What is one of several, and what does not go together.
+func TestConfigChoices(t *testing.T) {
+	for _, c := range []struct {
+		field, value, rule string
+		cfg                Config
+	}{
+		{"Config.Mailbox.Push", "PushPolicy(3)", "must be one of PushAll, PushFinal and PushOff", Config{Mailbox: MailboxPolicy{Push: 3}}},
+		{"Config.Mailbox.WakeEach", "true", "goes with PushAll only", Config{Mailbox: MailboxPolicy{Push: PushFinal, WakeEach: true}}},
+		{"Config.Mailbox.WakeEach", "true", "goes with PushAll only", Config{Mailbox: MailboxPolicy{Push: PushOff, WakeEach: true}}},
+		{"Config.Mailbox.ReadHint", "401 bytes long", "must be at most 400", Config{Mailbox: MailboxPolicy{ReadHint: strings.Repeat("x", 401)}}},
+		{"Config.Interrupted", "InterruptedPolicy(9)", "must be one of InterruptedKeep, InterruptedStopPending and InterruptedStopAll", Config{Interrupted: 9}},
+	} {
+		_, err := New(&stub{}, c.cfg)
+		wrong(c.field, c.value, c.rule)(t, err)
+	}
+	for _, cfg := range []Config{{Mailbox: MailboxPolicy{Push: PushOff, ReadHint: strings.Repeat("x", 400)}}, {Mailbox: MailboxPolicy{WakeEach: true}}, {Interrupted: InterruptedStopAll}} {
+		newManager(t, &stub{}, cfg)
+	}
+}
 
 // The zero Config works, with the defaults that its comments give.
 func TestConfigDefaults(t *testing.T) {
@@ -21,7 +42,7 @@ func TestConfigDefaults(t *testing.T) {
 		Task:  TaskLimits{QueueWait: Off, Start: time.Minute, ResultBytes: 256 << 10},
 		Mailbox: MailboxPolicy{
 			Gather: 100 * time.Millisecond, GatherMax: time.Second, Tries: 8,
-			Backoff: 500 * time.Millisecond, BackoffMax: 30 * time.Second, Timeout: 30 * time.Second,
+			Backoff: 500 * time.Millisecond, BackoffMax: 30 * time.Second, Timeout: 30 * time.Second, BusyMax: time.Minute, KeepAge: 12 * time.Hour, KeepCount: 10_000,
 			PreviewBytes: 700, TextBytes: 8192,
 		},
 		AbortGrace: 10 * time.Second,
@@ -84,6 +105,9 @@ func configNumbers() []configNumber {
 		{"Mailbox.Backoff", func(c *Config, n int) { c.Mailbox.Backoff = d(n) }, true, 1},
 		{"Mailbox.BackoffMax", func(c *Config, n int) { c.Mailbox.BackoffMax = d(n) }, true, 1},
 		{"Mailbox.Timeout", func(c *Config, n int) { c.Mailbox.Timeout = d(n) }, true, 1},
+		{"Mailbox.BusyMax", func(c *Config, n int) { c.Mailbox.BusyMax = d(n) }, true, Off},
+		{"Mailbox.KeepAge", func(c *Config, n int) { c.Mailbox.KeepAge = d(n) }, true, Off},
+		{"Mailbox.KeepCount", func(c *Config, n int) { c.Mailbox.KeepCount = n }, false, Off},
 		{"Mailbox.PreviewBytes", func(c *Config, n int) { c.Mailbox.PreviewBytes = n }, false, Off},
 		{"Mailbox.TextBytes", func(c *Config, n int) { c.Mailbox.TextBytes = n }, false, 1024},
 		{"AbortGrace", func(c *Config, n int) { c.AbortGrace = d(n) }, true, 1},

@@ -112,7 +112,7 @@ func TestPauseIsBounded(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) { // and the deadlines have room for it
 		box := &answering{answer: func(Notification, int) (Delivery, error) { return Unknown, nil }}
-		m := newManager(t, &stub{}, Config{Notifier: box, Mailbox: MailboxPolicy{Backoff: 1<<62 + 1, BackoffMax: math.MaxInt64}})
+		m := newManager(t, &stub{}, Config{Notifier: box, Mailbox: MailboxPolicy{Backoff: 1<<62 + 1, BackoffMax: math.MaxInt64, KeepAge: Off}})
 		launch(t, m, work("p"))
 		pass(1<<62 + time.Hour)
 		require.Len(t, box.all(), 2)

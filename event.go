@@ -10,21 +10,22 @@ import (
 // EventKind says what a [SessionEvent] tells.
 type EventKind uint8
 
-// The kinds of events. All but EventIdle and EventDeleted are activity: they move
-// Progress.LastActivity.
+// The kinds of events. All but EventIdle, EventDeleted and EventInterrupted are
+// activity: they move Progress.LastActivity.
 const (
-	EventActivity EventKind = iota + 1 // something goes on; no more is known
-	EventText                          // Text is a piece of the answer, or of the thoughts before it
-	EventTool                          // Tool is a tool call that began, or has something new, or is over
-	EventStep                          // a model call is over; Step is its number within the turn, from 1
-	EventUsage                         // Usage is the turn's running total
-	EventQuestion                      // the turn waits for an answer; Text is the question
-	EventWaiting                       // the turn waits for a permission; Text says for what
-	EventRetrying                      // the host tries a model call again; Text says why
-	EventBusy                          // a turn of the session goes on
-	EventIdle                          // the session rests
-	EventFailed                        // something went wrong; Err says what. It ends no task; a turn of [Blocking], if its class is final and not aborted
-	EventDeleted                       // the session is no more
+	EventActivity    EventKind = iota + 1 // something goes on; no more is known
+	EventText                             // Text is a piece of the answer, or of the thoughts before it
+	EventTool                             // Tool is a tool call that began, or has something new, or is over
+	EventStep                             // a model call is over; Step is its number within the turn, from 1
+	EventUsage                            // Usage is the turn's running total
+	EventQuestion                         // the turn waits for an answer; Text is the question
+	EventWaiting                          // the turn waits for a permission; Text says for what
+	EventRetrying                         // the host tries a model call again; Text says why
+	EventBusy                             // a turn of the session goes on
+	EventIdle                             // the session rests
+	EventFailed                           // something went wrong; Err says what. It ends no task; a turn of [Blocking], if its class is final and not aborted
+	EventDeleted                          // the session is no more
+	EventInterrupted                      // somebody stopped the session's turn, as a user does; Config.Interrupted says what becomes of its children
 	numEventKinds
 )
 
@@ -32,6 +33,7 @@ var eventKinds = [numEventKinds]string{
 	EventActivity: "activity", EventText: "text", EventTool: "tool", EventStep: "step", EventUsage: "usage",
 	EventQuestion: "question", EventWaiting: "waiting", EventRetrying: "retrying",
 	EventBusy: "busy", EventIdle: "idle", EventFailed: "failed", EventDeleted: "deleted",
+	EventInterrupted: "interrupted",
 }
 
 // String is the kind in one word: "activity", "tool" and so on.
@@ -166,7 +168,8 @@ type EventSink interface{ HandleEvent(SessionEvent) }
 // between the call and the return of its Prompt; but for EventDeleted, which at any
 // time stops the session's task, with SessionDeleted, and all below it. The idling of
 // a parent that was busy has it told what waits for it; a parent that is deleted is
-// told nothing more. What it does not know costs a look-up.
+// told nothing more; for one that was interrupted see Config.Interrupted. What it does
+// not know costs a look-up.
 //
 // It may be called from any goroutine and does not block. A host whose events come
 // with the turn itself uses Prompt.OnEvent instead.
@@ -215,10 +218,10 @@ func (m *BackgroundManager) hearTaskLocked(t *task, e SessionEvent) {
 		m.stopLocked(t, because(SessionDeleted, nil), false)
 		return
 	}
-	if t.cur == nil && e.Kind != EventIdle && e.Kind != EventFailed {
+	if t.cur == nil && e.Kind != EventIdle && e.Kind != EventFailed && e.Kind != EventInterrupted {
 		m.cameLateLocked(t)
 	}
-	if a := t.cur; a == nil || a.call != prompting || t.status == Stopping || e.Kind == EventIdle {
+	if a := t.cur; a == nil || a.call != prompting || t.status == Stopping || e.Kind == EventIdle || e.Kind == EventInterrupted {
 		return
 	}
 	p := t.progressLocked()
@@ -246,12 +249,14 @@ func (t *task) progressLocked() *progress {
 
 func (m *BackgroundManager) hearParentLocked(b *mailbox, e SessionEvent) {
 	switch {
-	case e.Kind == EventIdle && b.state == mailWaiting && b.busy:
-		m.sendLocked(b)
+	case e.Kind == EventIdle:
+		m.idleLocked(b)
+	case e.Kind == EventInterrupted:
+		m.interruptedLocked(b)
 	case e.Kind == EventDeleted:
 		b.origin.gone = true
 		m.stopBelowLocked(b)
-		if b.state != mailSending && b.state != mailDrained {
+		if !b.out() {
 			m.dropLocked(b)
 		}
 	}

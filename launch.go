@@ -34,6 +34,33 @@ type LaunchInput struct {
 	Labels   map[string]string // for the host's own use
 	Limits   *TaskLimits       // beats the agent's and the manager's, field by field
 	NoNotice bool              // the parent is not told
+
+	// ParentContext is what the parent is like, for a host that can't tell when it is
+	// to be told: the latest launch's comes with each notification.
+	ParentContext ParentContext
+}
+
+// ParentContext is what a parent was like when it launched.
+type ParentContext struct {
+	Message, Agent, Model, Variant string
+	Tools                          map[string]bool
+}
+
+func (c *ParentContext) clone() *ParentContext {
+	if c == nil {
+		return nil
+	}
+	own := *c
+	own.Tools = maps.Clone(c.Tools)
+	return &own
+}
+
+// given is a copy of a context that says something, or nil.
+func (c *ParentContext) given() *ParentContext {
+	if c.Message == "" && c.Agent == "" && c.Model == "" && c.Variant == "" && c.Tools == nil {
+		return nil
+	}
+	return c.clone()
 }
 
 // Launch adds a task and returns at once with its snapshot, pending or starting.
@@ -95,14 +122,16 @@ type extras struct {
 	Variant, System, Dir string
 	Tools                map[string]bool
 	Labels               map[string]string
+	ParentContext        *ParentContext
 }
 
 var noExtras extras
 
 func capture(in *LaunchInput) captured {
 	c := captured{in.Agent, in.Model, in.Prompt, in.Description, in.Origin, &noExtras}
-	if in.Variant != "" || in.System != "" || in.Dir != "" || in.Tools != nil || in.Labels != nil {
-		c.extras = &extras{in.Variant, in.System, in.Dir, in.Tools, in.Labels}
+	parent := in.ParentContext.given()
+	if in.Variant != "" || in.System != "" || in.Dir != "" || in.Tools != nil || in.Labels != nil || parent != nil {
+		c.extras = &extras{in.Variant, in.System, in.Dir, in.Tools, in.Labels, parent}
 	}
 	return c
 }
@@ -143,6 +172,7 @@ func (m *BackgroundManager) plan(ctx context.Context, in LaunchInput) (*task, or
 // admit asks the host about a launch. What it is shown is its own to change.
 func (m *BackgroundManager) admit(ctx context.Context, in LaunchInput, l Lineage) error {
 	in.Tools, in.Labels = maps.Clone(in.Tools), maps.Clone(in.Labels)
+	in.ParentContext.Tools = maps.Clone(in.ParentContext.Tools)
 	if in.Limits != nil {
 		limits := *in.Limits
 		in.Limits = &limits
@@ -246,6 +276,9 @@ func (m *BackgroundManager) checkLocked(t *task, o origin) error {
 	if err := m.admitLocked(o); err != nil {
 		return err
 	}
+	if m.cfg.Mailbox.Required && !t.silent && !m.listensLocked(o) {
+		return fmt.Errorf("%w: of what session %q launches; Config.Mailbox.Required is set", ErrNobodyToTell, o.Parent)
+	}
 	depth := m.cfg.Spawn.QueueDepth
 	if depth == Off {
 		return nil
@@ -285,6 +318,9 @@ func (m *BackgroundManager) launchLocked(t *task, o origin) error {
 	m.adoptChildLocked(t, o)
 	m.live++
 	m.count[Pending]++
+	if in := t.in.ParentContext; in != nil {
+		owner.context = in
+	}
 	m.nameSharesLocked(&t.ticket, o.Parent, t.in.Agent, t.in.Model)
 	m.enqueueLocked(&t.ticket)
 	if t.limits.QueueWait != Off {

@@ -18,6 +18,8 @@ var (
 	// ErrParentEnded: the parent is a task that was stopped or failed, or below one,
 	// or its session was deleted.
 	ErrParentEnded = errors.New("subagent: parent ended")
+	// ErrNobodyToTell: MailboxPolicy.Required is set, and nobody would be told of the end.
+	ErrNobodyToTell = errors.New("subagent: nobody to tell")
 	// ErrUnknownAgent: Config.Agents is set and has no such name.
 	ErrUnknownAgent = errors.New("subagent: unknown agent")
 	// ErrAgentDisabled: the agent may not be launched.

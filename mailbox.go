@@ -27,21 +27,39 @@ type mailbox struct {
 	live     int     // children that have not ended …
 	doomed   int     // … and of these, the ones that are being stopped with an ancestor
 	// inherited counts live tasks below children that have ended, but for doomed
-	// ones: they will be told of here too.
+	// ones, and notices that are out to such children: they will be told of here too.
 	inherited int
 
+	lent int // of these, what was out to the session itself when its task ended
+
 	state    mailState
-	ended    []*task       // whose runs it is owed, and that are in no batch yet
-	batch    *Notification // frozen: sent at least once, or drained …
-	batched  []*task       // … and what it tells of
+	hand     Handover      // of the call that is out
+	ended    []due         // in no batch yet
+	batch    *Notification // frozen: it may have arrived, or was drained …
+	batched  []due         // … and what it tells of
 	earlier  []Notice      // delivered since the last final one
 	open     bool          // something was delivered since then
 	first    instant       // when gathering began
-	busy     bool          // the last try found the parent busy
-	tries    int           // of the frozen batch …
+	busy     bool          // the last try found the parent busy …
+	since    instant       // … and the first of those that did; 0: none since something was taken
+	tries    int           // since something was taken …
 	failed   int           // … that ended in Unknown
 	lastErr  error
+	context  *ParentContext // of the last launch that gave one
 	deadline deadline
+
+	wake      *Notification // was deposited, and its turn is still to be asked for …
+	wakeAt    instant       // … then at the latest …
+	wakeTries int           // … and was asked for so often without an answer
+	chores    deadline      // of that, and of what is owed for too long
+}
+
+// due is one finished run that a parent is owed.
+type due struct {
+	task  *task
+	at    instant // when it ended
+	past  *Notice // what there is to tell, once the task went on to another run; nil: it is read off the task
+	quiet bool    // it asks for no turn
 }
 
 // mailboxLocked finds or makes the mailbox of an origin's parent.
@@ -49,7 +67,7 @@ func (m *BackgroundManager) mailboxLocked(o origin) *mailbox {
 	b := m.mailboxes[o.Parent]
 	if b == nil {
 		b = &mailbox{origin: o}
-		b.deadline.owner = b
+		b.deadline.owner, b.chores.owner = b, (*chores)(b)
 		m.mailboxes[o.Parent] = b
 		if o.under != nil && o.under.session == o.Parent {
 			o.under.own = b
@@ -80,20 +98,43 @@ func (m *BackgroundManager) oweLocked(t *task) {
 		b.inherited--
 	}
 	if !t.silent && !t.reason.is(ParentGone) {
-		m.bringLocked(b, t)
+		m.bringLocked(b, due{task: t, at: t.ended, quiet: t.quiet})
 	}
 	m.postLocked(b, t.ended)
 	m.bequeathLocked(t, t.ended)
 }
 
+// repayLocked ends that the heir counts on what is out here.
+func (b *mailbox) repayLocked() {
+	if b.lent > 0 {
+		b.heirLocked().inherited -= b.lent
+		b.lent = 0
+	}
+}
+
 // bringLocked puts what runs are owed for into a mailbox. Above the child of a task
 // without a parent there may be nobody left to tell.
-func (m *BackgroundManager) bringLocked(b *mailbox, ended ...*task) {
-	if b.origin.Parent == "" || b.origin.gone {
+func (m *BackgroundManager) bringLocked(b *mailbox, ended ...due) {
+	if b.deaf() {
 		m.told.Dropped += len(ended)
 		return
 	}
 	b.ended = append(b.ended, ended...)
+}
+
+// deaf reports whether nobody is there to be told.
+func (b *mailbox) deaf() bool { return b.origin.Parent == "" || b.origin.gone }
+
+// listensLocked reports whether somebody would be told of what an origin launches.
+func (m *BackgroundManager) listensLocked(o origin) bool {
+	if !m.pushes() {
+		return false
+	}
+	b := m.mailboxes[o.Parent]
+	if b == nil && o.under != nil && o.under.session == o.Parent && o.under.status.Terminal() {
+		b = o.under.owner
+	}
+	return b == nil && o.Parent != "" || b != nil && !b.heirLocked().deaf()
 }
 
 // child is the task that the mailbox is of; nil for a parent that is none.
@@ -104,10 +145,11 @@ func (b *mailbox) child() *task {
 	return nil
 }
 
-// orphaned reports whether the mailbox is of a task that has ended.
+// orphaned reports whether nobody reads at the mailbox any more: it is of a task that has
+// ended, or that is being stopped with an ancestor, whose notice tells of it.
 func (b *mailbox) orphaned() bool {
 	t := b.child()
-	return t != nil && t.status.Terminal()
+	return t != nil && (t.status.Terminal() || t.reason.is(ParentGone))
 }
 
 // remaining is how many runs it will still be told of, or be silent about.
@@ -129,10 +171,12 @@ func (m *BackgroundManager) doomLocked(t *task) {
 	if heir != t.owner {
 		heir.inherited--
 	}
+	m.bequeathLocked(t, m.now())
 	m.postLocked(heir, m.now()) // it may have been the last
 }
 
-// inheritLocked hands on what a task that has just ended would have been told of.
+// inheritLocked hands on what a task would have been told of whose mailbox nobody reads
+// from now on.
 func (t *task) inheritLocked() {
 	if own := t.own; own != nil && own.remaining() > 0 {
 		own.heirLocked().inherited += own.remaining()
@@ -140,8 +184,8 @@ func (t *task) inheritLocked() {
 	}
 }
 
-// heirLocked is where notices for a mailbox go: to its own session, or, once that
-// is a task that has ended, to the nearest ancestor that has not.
+// heirLocked is where notices for a mailbox go: to its own session, or, once nobody
+// reads there, to the nearest one above where somebody does.
 func (b *mailbox) heirLocked() *mailbox {
 	for b.orphaned() {
 		b = b.origin.under.owner
@@ -149,14 +193,20 @@ func (b *mailbox) heirLocked() *mailbox {
 	return b
 }
 
-// bequeathLocked hands on what a task that has ended was itself owed.
+// bequeathLocked hands on what a task was itself owed whose mailbox nobody reads any more.
 func (m *BackgroundManager) bequeathLocked(t *task, now instant) {
 	b := t.own
-	if b == nil || b.state == mailSending || b.state == mailDrained {
-		return // what is out comes back here
+	if b == nil {
+		return
 	}
 	heir := b.heirLocked()
 	if heir == b {
+		return
+	}
+	b.repayLocked()
+	if b.out() { // it comes back here, and is told of there if nobody took it
+		b.lent = len(b.batched) + len(b.ended)
+		heir.inherited += b.lent
 		return
 	}
 	m.bringLocked(heir, b.batched...)
@@ -172,30 +222,49 @@ func (m *BackgroundManager) dropLocked(b *mailbox) {
 	m.logLocked(slog.LevelWarn, "parent gone", slog.String("parent", string(b.origin.Parent)))
 }
 
+// out reports whether what is owed is on its way, and moves no more until that is over.
+func (b *mailbox) out() bool { return b.state == mailSending || b.state == mailDrained }
+
 // readLocked takes in that the parent of a run that has ended has read it itself: it is
 // not told of it any more, unless that is on its way, or may have arrived.
 func (m *BackgroundManager) readLocked(t *task) {
 	b := t.owner.heirLocked()
-	i := slices.Index(b.ended, t)
+	i := slices.IndexFunc(b.ended, func(d due) bool { return d.task == t && d.past == nil })
 	if i < 0 {
 		return
 	}
 	b.ended = slices.Delete(b.ended, i, i+1)
 	m.told.Read++
+	if b.state == mailGathering && !b.owes() || b.state == mailWaiting && b.batch == nil && !b.owes() {
+		m.disarmLocked(&b.deadline)
+		b.state = mailIdle
+	}
+	m.postLocked(b, m.now()) // it may have been the last
 }
 
 // emptyLocked forgets what a mailbox owes.
 func (m *BackgroundManager) emptyLocked(b *mailbox) {
 	m.disarmLocked(&b.deadline)
 	b.state, b.ended, b.batch, b.batched, b.earlier, b.open = mailIdle, nil, nil, nil, nil, false
-	b.tries, b.failed, b.lastErr = 0, 0, nil
+	b.wake = nil
+	b.settled()
+	m.choresLocked(b)
+}
+
+// settled forgets how the telling went, once there is nothing more to say of it.
+func (b *mailbox) settled() {
+	b.tries, b.failed, b.lastErr, b.busy, b.since = 0, 0, nil, false, 0
 }
 
 // noticesLocked is what the parent of finished runs is told.
-func (m *BackgroundManager) noticesLocked(ended []*task) []Notice {
+func (m *BackgroundManager) noticesLocked(ended []due) []Notice {
 	notices := make([]Notice, len(ended))
-	for i, t := range ended {
-		notices[i] = m.noticeLocked(t)
+	for i, d := range ended {
+		if d.past != nil {
+			notices[i] = *d.past
+		} else {
+			notices[i] = m.noticeLocked(d.task)
+		}
 	}
 	return notices
 }
@@ -228,7 +297,8 @@ type Owed struct {
 	Notices  []Notice // finished runs it has not been told of, the oldest first
 	InFlight bool     // a Notify or an unacknowledged Drain is out with some of them
 	Parked   bool     // sending was given up; Drain, or the next notice, takes them up
-	Tries    int      // how often the oldest batch was sent
+	Wake     bool     // a notification was deposited while the parent was busy, and its turn is still to be asked for
+	Tries    int      // how often the parent was to be told since it last was
 	LastErr  error    // of the last try
 }
 
@@ -243,8 +313,8 @@ func (m *BackgroundManager) Pending(parent SessionID) Owed {
 		return Owed{}
 	}
 	o := Owed{
-		InFlight: b.state == mailSending || b.state == mailDrained,
-		Parked:   b.state == mailParked, Tries: b.tries, LastErr: b.lastErr,
+		InFlight: b.out(), Wake: b.wake != nil,
+		Parked: b.state == mailParked, Tries: b.tries, LastErr: b.lastErr,
 	}
 	if !b.orphaned() { // else another is told
 		o.Live = b.remaining()
@@ -265,7 +335,7 @@ func (m *BackgroundManager) Pending(parent SessionID) Owed {
 func (m *BackgroundManager) Drain(parent SessionID) (n Notification, ack func(delivered bool), ok bool) {
 	m.mu.Lock()
 	b := m.mailboxes[parent]
-	if b == nil || b.state == mailSending || b.state == mailDrained {
+	if b == nil || b.out() {
 		m.mu.Unlock()
 		return Notification{}, nil, false
 	}
@@ -275,7 +345,7 @@ func (m *BackgroundManager) Drain(parent SessionID) (n Notification, ack func(de
 		return Notification{}, nil, false
 	}
 	m.disarmLocked(&b.deadline)
-	b.state = mailDrained
+	b.state, b.hand = mailDrained, HandOffer
 	m.mu.Unlock()
 	ack, written := m.acknowledger(b, batch), false
 	defer func() {

@@ -39,17 +39,22 @@ type NoticeStats struct {
 	Notices    int              // notices accepted
 	Drained    int              // notices taken with Drain and acknowledged
 	Read       int              // notices not sent because the parent had read the run itself
+	Expired    int              // notices given up after MailboxPolicy.KeepAge, or past KeepCount
+	Unwoken    int              // deposits whose turn was asked for without an answer, and that is asked for no more
 	Dropped    int              // notices whose parent is gone, and no session above it is left
 }
 
 // deliveries are the NoticeStats as the books keep them.
 type deliveries struct {
-	Deliveries                      [numDeliveries]int
-	Notices, Drained, Read, Dropped int
+	Deliveries                                        [numDeliveries]int
+	Notices, Drained, Read, Expired, Unwoken, Dropped int
 }
 
 func (d *deliveries) stats() NoticeStats {
-	s := NoticeStats{Deliveries: map[Delivery]int{}, Notices: d.Notices, Drained: d.Drained, Read: d.Read, Dropped: d.Dropped}
+	s := NoticeStats{
+		Deliveries: map[Delivery]int{}, Notices: d.Notices, Drained: d.Drained, Read: d.Read,
+		Expired: d.Expired, Unwoken: d.Unwoken, Dropped: d.Dropped,
+	}
 	for answer, n := range d.Deliveries {
 		if n > 0 {
 			s.Deliveries[Delivery(answer)] = n

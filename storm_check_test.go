@@ -220,6 +220,9 @@ func (s *storm) checkOutcome(l *life, t subagent.Task) {
 	if !fits {
 		s.wrong("task %s is %v because of %v; its Create was %+v, its Prompt %+v", l.id, t.Status, t.Reason, create, prompt)
 	}
+	if s.interrupts && wins == 1 && codeOf(t) == subagent.ByUser && l.wins == 0 {
+		wins = 0
+	}
 	if l.wins != wins {
 		s.wrong("task %s is %v because of %v, and %d say they ended it", l.id, t.Status, t.Reason, l.wins)
 	}

@@ -25,20 +25,22 @@ type ledger struct {
 	fresh  []*place    // that got their lease since the last rest
 	pairs  [][2]*place // one that waits, or waited, and a younger one that started before it
 
-	out     map[*call]bool
-	lastOut map[call]time.Time // when such a call last returned; its entry is zero
-	mails   map[subagent.SessionID]*mail
-	posts   []*post // not judged yet
-	told    map[subagent.TaskID]bool
-	claims  []claim
-	perhaps map[subagent.TaskID]bool // told, or to be told to the next above
-	gone    bool                     // some parent is
-	hushing int                      // cancels of many that tell nobody and have not returned
+	out        map[*call]bool
+	lastOut    map[call]time.Time // when such a call last returned; its entry is zero
+	mails      map[subagent.SessionID]*mail
+	posts      []*post // not judged yet
+	told       map[subagent.TaskID]bool
+	claims     []claim
+	perhaps    map[subagent.TaskID]bool // told, or to be told to the next above
+	gone       bool                     // some parent is
+	interrupts bool                     // a parent was interrupted, which may have stopped its children
+	hushing    int                      // cancels of many that tell nobody and have not returned
 
 	reserved, total map[subagent.SessionID]int // places under the spawn limits, by root
 	working         map[string]time.Time       // operations that have not returned
 	closing         time.Time
-	released        map[subagent.SessionID]bool // there was a call
+	released        map[subagent.SessionID]bool // there was a call …
+	crossed         map[subagent.SessionID]bool // … while a Prompt was out
 	closed          time.Time
 	closeErr        error
 	listed          []subagent.UnstoppedCall // by the shutdown, and not judged yet
@@ -49,7 +51,7 @@ func newLedger() ledger {
 		lives: map[string]*life{}, byID: map[subagent.TaskID]*life{}, bySess: map[subagent.SessionID]*life{},
 		lines: map[subagent.Key]*line{}, out: map[*call]bool{}, lastOut: map[call]time.Time{},
 		mails: map[subagent.SessionID]*mail{}, told: map[subagent.TaskID]bool{}, perhaps: map[subagent.TaskID]bool{},
-		reserved: map[subagent.SessionID]int{}, total: map[subagent.SessionID]int{}, working: map[string]time.Time{}, released: map[subagent.SessionID]bool{},
+		reserved: map[subagent.SessionID]int{}, total: map[subagent.SessionID]int{}, working: map[string]time.Time{}, released: map[subagent.SessionID]bool{}, crossed: map[subagent.SessionID]bool{},
 	}
 }
 
@@ -247,7 +249,12 @@ func (s *storm) enter(op subagenttest.Op, l *life, id subagent.SessionID) *call 
 	}
 	c := &call{op: op, life: l, session: id, entered: time.Now()}
 	s.out[c] = true
-	s.released[id] = s.released[id] || op == subagenttest.OpRelease
+	if op == subagenttest.OpRelease {
+		s.released[id] = true
+		for other := range s.out { // that is on its way, and may reach the host after this
+			s.crossed[id] = s.crossed[id] || other.op == subagenttest.OpPrompt && other.session == id
+		}
+	}
 	return c
 }
 

@@ -17,6 +17,9 @@ type mail struct {
 	free    time.Time // when it last had nothing to take
 	back    time.Time // when a call or a Drain last came back
 	last    *post
+	finals  []time.Time // when those that were final and taken were made
+	tries   int         // since something was taken
+	puts    bool        // a turn may have been put off, with a deposit
 }
 
 // post is one batch.
@@ -25,6 +28,10 @@ type post struct {
 	made    time.Time
 	drained bool // first seen by a Drain
 	tries   int
+	unsure  bool      // it may have arrived
+	thawed  bool      // it certainly had not, and was taken apart
+	puts    bool      // a turn may have been put off when it was made
+	wakes   int       // its turn was asked for so often, after it was deposited
 	back    time.Time // when it last came back, not taken
 	sure    bool      // and with an answer that is tried for ever
 	since   time.Time // from when on its parent was free to be told
@@ -43,8 +50,13 @@ func (s *storm) mail(id subagent.SessionID) *mail {
 func (s *storm) posted(n subagent.Notification, drained bool) *post {
 	b := s.mail(n.Parent)
 	if p := b.batches[n.ID]; p != nil {
-		if !reflect.DeepEqual(p.n, n) {
+		as := n
+		as.Handover, as.Wake = p.n.Handover, p.n.Wake
+		if !reflect.DeepEqual(p.n, as) {
 			s.wrong("batch %s for %q changed from %v to %v", n.ID, n.Parent, p.n, n)
+		}
+		if p.thawed && b.cur == nil {
+			b.cur = p // it was kept after all: the shutdown sends nothing twice
 		}
 		if b.cur != p {
 			s.wrong("batch %s for %q comes again after it was taken", n.ID, n.Parent)
@@ -54,7 +66,7 @@ func (s *storm) posted(n subagent.Notification, drained bool) *post {
 	if b.cur != nil {
 		s.wrong("%q gets another batch before the last one, %s, was taken", n.Parent, b.cur.n.ID)
 	}
-	p := &post{n: n, made: time.Now(), drained: drained, since: b.free}
+	p := &post{n: n, made: time.Now(), drained: drained, since: b.free, puts: b.puts}
 	b.batches[n.ID], b.cur, b.last = p, p, p
 	s.posts = append(s.posts, p)
 	return p
@@ -76,6 +88,17 @@ func (s *storm) sent(n subagent.Notification) (c *call, try int) {
 	if l := s.bySess[n.Parent]; l != nil && l.ended != nil && l.ended.Ended.Before(time.Now()) {
 		s.wrong("%q is told though its task %s ended before", n.Parent, l.id)
 	}
+	if n.Handover != subagent.HandOffer && (s.bySess[n.Parent] != nil || s.cfg.Mailbox.BusyMax == subagent.Off) {
+		s.wrong("batch %s is handed to %q as %v", n.ID, n.Parent, n.Handover)
+	}
+	if n.Handover == subagent.HandWake {
+		p := b.batches[n.ID]
+		if p == nil {
+			s.wrong("%q is to begin the turn of %s, which was never there", n.Parent, n.ID)
+			p = &post{}
+		}
+		return c, 100 + p.wakes
+	}
 	return c, s.posted(n, false).tries
 }
 
@@ -88,6 +111,19 @@ func (s *storm) cameBack(c *call, n subagent.Notification, d subagent.Delivery, 
 	b.calls--
 	b.back = time.Now()
 	p := b.batches[n.ID]
+	if n.Handover == subagent.HandWake && (!answered || d != subagent.Gone) {
+		p.wakes++
+		if b.free.Before(b.back) {
+			b.free = b.back
+		}
+		if b.puts = !answered || d != subagent.Accepted; !b.puts && p.wakes > 99 {
+			s.wrong("%q is asked for ever to begin the turn of %s", n.Parent, n.ID)
+		}
+		return
+	}
+	if answered && d == subagent.Accepted {
+		b.puts = n.Handover == subagent.HandDeposit || b.puts && !n.Wake
+	}
 	switch {
 	case answered && d == subagent.Accepted && s.bySess[n.Parent] != nil:
 		b.cur, b.free = nil, time.Now()
@@ -97,14 +133,22 @@ func (s *storm) cameBack(c *call, n subagent.Notification, d subagent.Delivery, 
 	case answered && d == subagent.Gone:
 		b.gone, b.cur, b.free, s.gone = true, nil, time.Now(), true
 	default:
-		p.tries++
+		p.tries, b.tries = p.tries+1, b.tries+1
 		p.back, p.sure = time.Now(), answered && d == subagent.Busy
+		p.unsure = p.unsure || !p.sure
+		if !p.unsure { // it is made anew
+			p.thawed, b.cur = true, nil
+			b.free = p.back.Add(s.pause(b.tries))
+		}
 	}
 }
 
 // taken takes in that a parent has a batch.
 func (s *storm) taken(b *mail, p *post) {
-	b.cur, b.free = nil, time.Now()
+	b.cur, b.free, b.tries = nil, time.Now(), 0
+	if p.n.Final {
+		b.finals = append(b.finals, p.made)
+	}
 	for _, n := range p.n.Notices {
 		if s.told[n.Task] {
 			s.wrong("task %s was told twice, the second time to %q", n.Task, p.n.Parent)
@@ -264,6 +308,9 @@ func (s *storm) checkBox(id subagent.SessionID, o subagent.Owed) {
 		if l.ended == nil && !l.doomed() && s.heir(l, now.Add(1)) == id {
 			live++
 		}
+		if m := s.mails[l.session]; (l.ended != nil || l.doomedSoFar()) && m != nil && m.calls+m.drains > 0 && l.session != "" && s.heir(l, now.Add(1)) == id {
+			live += len(s.m.Pending(l.session).Notices) // what is out to it comes here, if nobody took it
+		}
 	}
 	if o.Live != live {
 		s.wrong("%q waits for %d tasks, and Pending says %d", id, live, o.Live)
@@ -274,7 +321,7 @@ func (s *storm) checkBox(id subagent.SessionID, o subagent.Owed) {
 	l := s.bySess[id]
 	gone := l != nil && l.ended != nil
 	for _, n := range o.Notices {
-		if b.calls == 0 && !b.gone && b.cur == nil && s.arrived(n.Task, id, b.back).Add(100*time.Millisecond).Before(s.closed) { // then it is cut off
+		if b.calls == 0 && !b.gone && b.cur == nil && b.back.Before(s.closing) && s.cfg.Mailbox.Push != subagent.PushOff && s.arrived(n.Task, id, b.back).Add(100*time.Millisecond).Before(s.closed) { // then it is cut off
 			s.wrong("%q is owed task %s, and the shutdown did not try to tell it", id, n.Task)
 		}
 	}
@@ -291,18 +338,21 @@ func (s *storm) checkBox(id subagent.SessionID, o subagent.Owed) {
 	if l != nil && l.seen.Status == subagent.Stopping {
 		return // it is not told while it is being stopped
 	}
-	if p := b.cur; p != nil {
+	if p := b.cur; p != nil && s.cfg.Mailbox.Push != subagent.PushOff {
 		parked := !p.sure && p.tries >= s.cfg.Mailbox.Tries
 		for _, n := range o.Notices { // the next one takes up what is parked
 			at := s.arrived(n.Task, id, s.born)
 			parked = parked && (!at.After(p.back) || !now.After(at.Add(s.cfg.Mailbox.GatherMax)))
 		}
-		if due := p.back.Add(s.pause(p.tries)); now.After(due) && !parked {
+		if due := p.back.Add(s.pause(b.tries)); now.After(due) && !parked {
 			s.wrong("%q waits for a resend of %s since %v, after %d tries", id, p.n.ID, p.back.Sub(s.born), p.tries)
 		}
 		return
 	}
 	for _, n := range o.Notices {
+		if s.cfg.Mailbox.Push != subagent.PushAll {
+			break
+		}
 		if due := s.arrived(n.Task, id, b.free).Add(s.cfg.Mailbox.GatherMax); now.After(due) {
 			s.wrong("%q was to be told of task %s at %v", id, n.Task, due.Sub(s.born))
 		}
@@ -312,12 +362,36 @@ func (s *storm) checkBox(id subagent.SessionID, o subagent.Owed) {
 // heir is the session that is told of a task that ends after an instant: its parent,
 // or where what that was owed went when it ended before.
 func (s *storm) heir(l *life, at time.Time) subagent.SessionID {
-	p := l.in.Parent
-	for above := s.bySess[p]; above != nil && above.ended != nil && above.ended.Ended.Before(at); above = s.bySess[p] {
+	return s.pass(l.in.Parent, func(above *life) bool { return above.endedBefore(at) || above.doomedSoFar() })
+}
+
+func (s *storm) pass(p subagent.SessionID, over func(*life) bool) subagent.SessionID {
+	for above := s.bySess[p]; above != nil && over(above); above = s.bySess[p] {
 		p = above.in.Parent
 	}
 	return p
 }
+
+func (l *life) endedBefore(at time.Time) bool { return l.ended != nil && l.ended.Ended.Before(at) }
+
+// heirs are all that it may have been around an instant, as far as is known later: of
+// endings in that instant, and of those that were stopped with an ancestor before or
+// after it.
+func (s *storm) heirs(l *life, at time.Time) map[subagent.SessionID]bool {
+	all := map[subagent.SessionID]bool{}
+	for _, over := range []func(*life) bool{
+		func(above *life) bool { return above.endedBefore(at) },
+		func(above *life) bool { return above.endedBefore(at.Add(1)) },
+		func(above *life) bool { return above.endedBefore(at) || above.doomed() },
+		func(above *life) bool { return above.endedBefore(at.Add(1)) || above.doomed() },
+	} {
+		all[s.pass(l.in.Parent, over)] = true
+	}
+	return all
+}
+
+// doomedSoFar reports whether a task is being stopped with an ancestor, as last seen.
+func (l *life) doomedSoFar() bool { return l.ended == nil && l.doomed() }
 
 // doomed reports whether a task is, or was, stopped with an ancestor, whose notice
 // tells of both.
@@ -363,23 +437,37 @@ func (s *storm) arrived(id subagent.TaskID, at subagent.SessionID, free time.Tim
 	return free
 }
 
+// onItsWay reports whether a run's notice may have been out to a session whose task had
+// ended when a batch for the next above was made.
+func (s *storm) onItsWay(l *life, p *post) bool {
+	if l.ended == nil || l.ended.Ended.After(p.made) || !s.heirs(l, p.made)[p.n.Parent] {
+		return false
+	}
+	for at := l.in.Parent; at != p.n.Parent && s.bySess[at] != nil; at = s.bySess[at].in.Parent {
+		if b := s.mail(at); b.calls+b.drains > 0 || !b.back.Before(p.made) {
+			return true
+		}
+	}
+	return false
+}
+
 // judge looks at a batch once it is known what had ended when it was made.
 func (s *storm) judge(p *post) {
 	id := p.n.Parent
 	least, most := 0, 0
 	for _, l := range s.lives {
-		before, after := s.heir(l, p.made) == id, s.heir(l, p.made.Add(1)) == id // of endings in that instant
-		if before && after && !l.doomed() && l.queued != 0 && l.began.Before(p.made) && (l.ended == nil || l.ended.Ended.After(p.made)) {
+		heirs := s.heirs(l, p.made)
+		if heirs[id] && len(heirs) == 1 && !l.doomed() && l.queued != 0 && l.began.Before(p.made) && (l.ended == nil || l.ended.Ended.After(p.made)) {
 			least++
 		}
-		if (before || after) && !l.asked.After(p.made) && (l.ended == nil || !l.ended.Ended.Before(p.made)) {
+		if heirs[id] && !l.asked.After(p.made) && (l.ended == nil || !l.ended.Ended.Before(p.made)) || s.onItsWay(l, p) {
 			most++
 		}
 	}
 	if p.n.Remaining < least || p.n.Remaining > most {
 		s.wrong("batch %s tells %q of %d that remain; there were %d to %d", p.n.ID, id, p.n.Remaining, least, most)
 	}
-	failed := false
+	failed, hushed := false, false
 	for _, n := range p.n.Notices {
 		l := s.byID[n.Task]
 		if l == nil || !l.owed() && s.hushing == 0 || l.ended == nil || l.ended.Status != n.Status || n.Run != 1 {
@@ -387,14 +475,27 @@ func (s *storm) judge(p *post) {
 			continue
 		}
 		failed = failed || n.Status != subagent.Completed
+		hushed = hushed || s.interrupts && codeOf(*l.ended) == subagent.ByUser
+		for _, f := range s.mail(id).finals {
+			if f.Before(p.made) && !l.began.IsZero() && l.began.Before(f) {
+				s.wrong("%q is told of task %s, begun at %v, ended %v, launched by %q, and was told at %v that nothing was left", id, n.Task, l.began.Sub(s.born), l.ended.Ended.Sub(s.born), l.in.Parent, f.Sub(s.born))
+			}
+		}
 		due := s.arrived(n.Task, id, p.since).Add(s.cfg.Mailbox.GatherMax)
-		if !p.drained && s.closing.IsZero() && p.made.After(due) {
+		if !p.drained && s.closing.IsZero() && p.made.After(due) && s.cfg.Mailbox.Push == subagent.PushAll {
 			s.wrong("%q was to be told of task %s at %v, and was at %v", id, n.Task, due.Sub(s.born), p.made.Sub(s.born))
 		}
 	}
 	child := s.bySess[id] != nil
-	if wake := !child && (s.cfg.Mailbox.WakeEach || p.n.Remaining == 0 || failed); p.n.Wake != wake || p.n.Final != (p.n.Remaining == 0) {
+	wake := !child && (s.cfg.Mailbox.WakeEach || p.n.Remaining == 0 || failed || p.puts)
+	if p.n.Handover == subagent.HandDeposit || hushed {
+		wake = p.n.Wake
+	}
+	if p.n.Wake != wake || p.n.Final != (p.n.Remaining == 0) {
 		s.wrong("batch %s for %q wakes: %v, and is final: %v, with %d that remain", p.n.ID, id, p.n.Wake, p.n.Final, p.n.Remaining)
+	}
+	if s.cfg.Mailbox.Push == subagent.PushFinal && !p.drained && !p.n.Final && !failed && s.closing.IsZero() {
+		s.wrong("batch %s for %q is neither final nor of a failure", p.n.ID, id)
 	}
 	if len(p.n.Notices) == 0 && !p.n.Final {
 		s.wrong("%q is told nothing with batch %s", id, p.n.ID)

@@ -18,7 +18,7 @@ var operations = weigh(map[int][]func(s *storm, r *rand.Rand, name string){
 	9:  {(*storm).cancelSome},
 	5:  {(*storm).wait, (*storm).acquire, (*storm).setLimit},
 	4:  {(*storm).look, (*storm).drainSome},
-	3:  {(*storm).reserve, (*storm).doSome},
+	3:  {(*storm).reserve, (*storm).doSome, (*storm).hear},
 	2:  {(*storm).cancelMany},
 })
 
@@ -29,6 +29,21 @@ func weigh[F any](list map[int][]F) (all []F) {
 		}
 	}
 	return all
+}
+
+// hear has the host tell of a session, rightly or not.
+func (s *storm) hear(r *rand.Rand, _ string) {
+	e := subagent.SessionEvent{Session: root(r), Kind: subagent.EventIdle}
+	if r.IntN(4) == 0 {
+		e.Session = s.someone(r)
+	}
+	if r.IntN(6) == 0 {
+		e.Kind = subagent.EventInterrupted
+		s.mu.Lock()
+		s.interrupts = s.interrupts || s.cfg.Interrupted != subagent.InterruptedKeep
+		s.mu.Unlock()
+	}
+	s.m.HandleEvent(e)
 }
 
 func (s *storm) doSome(r *rand.Rand, name string) {

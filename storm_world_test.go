@@ -111,6 +111,11 @@ func (s *storm) config() subagent.Config {
 	if s.rng.IntN(8) == 0 {
 		c.Mailbox.Render = s.render
 	}
+	c.Mailbox.BusyMax = []time.Duration{off, time.Second, 10 * time.Second, time.Minute}[s.rng.IntN(4)]
+	if s.rng.IntN(6) == 0 {
+		c.Mailbox.Push, c.Mailbox.WakeEach = subagent.PushPolicy(1+s.rng.IntN(2)), false
+	}
+	c.Interrupted = subagent.InterruptedPolicy(s.rng.IntN(3))
 	if s.rng.IntN(12) == 0 {
 		c.Logger = slog.New(slog.NewTextHandler(logs{s}, nil))
 	}

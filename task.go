@@ -174,6 +174,7 @@ type task struct {
 	depth    int16  // at most maxLineage
 	status   Status // written by transition alone
 	silent   bool   // its ending is not told
+	quiet    bool   // its ending asks for no turn
 	session  SessionID
 	reason   *Reason
 	said     *said // nil: nothing was heard of it
@@ -249,11 +250,12 @@ func (m *BackgroundManager) transition(t *task, on trigger, r *Reason) bool {
 		t.reason = r
 	}
 	m.logTransitionLocked(t, from)
-	if t.reason.is(ParentGone) && from < Stopping {
-		m.doomLocked(t)
-	}
-	if to.Terminal() {
+	doomed := t.reason.is(ParentGone)
+	if doomed && from < Stopping || to.Terminal() && !doomed {
 		t.inheritLocked()
+	}
+	if doomed && from < Stopping {
+		m.doomLocked(t)
 	}
 	if to == Stopping || to.Terminal() && to != Completed {
 		m.cascadeLocked(t)

@@ -354,7 +354,7 @@ func TestTasksAtRestCostNothing(t *testing.T) {
 			defer m.mu.Unlock()
 			require.Equal(t, running, m.routines)
 			require.Len(t, m.attempts, running)
-			require.Zero(t, m.deadlines.Len(), "nothing is owed without a notifier")
+			require.LessOrEqual(t, m.deadlines.Len(), 1, "that of what is owed to the parent")
 		}
 		rest(2)
 		pass(time.Hour)

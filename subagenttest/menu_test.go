@@ -101,8 +101,9 @@ func TestManagerOverReplies(t *testing.T) {
 		"gone":        {Reply{Delivery: subagent.Gone}, 1, 0},
 	}.SyncTest(t, func(t *testing.T, c reply) {
 		parent := NewParent(t)
-		parent.Script = func(_ subagent.Notification, try int) Reply {
-			if try < 2 {
+		calls := 0
+		parent.Script = func(subagent.Notification, int) Reply {
+			if calls++; calls <= 2 {
 				return c.Reply
 			}
 			return Reply{}

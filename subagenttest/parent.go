@@ -30,7 +30,7 @@ type Reply struct {
 // its own ledger. It implements subagent.Notifier.
 type Parent struct {
 	// Script decides about each call; try counts the calls with the same ID, from
-	// 0. It is called without locks, from the goroutine of the call. nil accepts
+	// 0; what was Busy comes again with another. It is called without locks, from the goroutine of the call. nil accepts
 	// all. Set it before the first call.
 	Script func(n subagent.Notification, try int) Reply
 
@@ -46,6 +46,9 @@ type Parent struct {
 	accepted   map[receipt]string         // the batch that was accepted with it
 	blamed     map[run]bool
 	arrived    map[string]bool
+	offered    map[string]bool // in frozen as it was offered, with its Wake
+	deposited  map[string]bool // accepted without a turn, because the parent was busy
+	woken      []string
 	wire       int
 	doubled    int
 	violations []string
@@ -69,7 +72,7 @@ func NewParent(tb testing.TB) *Parent {
 	p := &Parent{
 		let: make(chan struct{}), tries: map[string]int{}, frozen: map[string]subagent.Notification{},
 		inCall: map[subagent.SessionID]int{}, batches: map[subagent.SessionID][]subagent.Notification{},
-		seen: map[run]subagent.SessionID{}, accepted: map[receipt]string{}, blamed: map[run]bool{}, arrived: map[string]bool{},
+		seen: map[run]subagent.SessionID{}, accepted: map[receipt]string{}, blamed: map[run]bool{}, arrived: map[string]bool{}, deposited: map[string]bool{}, offered: map[string]bool{},
 	}
 	tb.Cleanup(func() {
 		tb.Helper()
@@ -95,7 +98,10 @@ func (p *Parent) Notify(ctx context.Context, n subagent.Notification) (subagent.
 	}
 	answered := p.pause(ctx, r)
 	ok := answered && r.Err == nil && r.Panic == nil && !r.Refuse && (r.Delivery == subagent.Unknown || r.Delivery == subagent.Accepted)
-	if ok || r.Lost {
+	switch {
+	case n.Handover == subagent.HandWake:
+		p.wake(n, ok)
+	case ok || r.Lost:
 		p.arrive(n, ok)
 	}
 	switch {
@@ -144,12 +150,52 @@ func (p *Parent) begin(n subagent.Notification) (try int) {
 	if p.inCall[n.Parent]++; p.inCall[n.Parent] > 1 {
 		p.violate("two calls for parent %q at the same time", n.Parent)
 	}
-	if before, ok := p.frozen[n.ID]; ok && !reflect.DeepEqual(before, n) {
-		p.violate("notification %s changed between two sends", n.ID)
+	p.frozenLocked(n)
+	if n.Wake == (n.Handover == subagent.HandDeposit) && n.Handover != subagent.HandOffer {
+		p.violate("notification %s is handed over as %v and asks for a turn: %v", n.ID, n.Handover, n.Wake)
 	}
-	p.frozen[n.ID] = clone(n)
+	if n.Handover == subagent.HandWake {
+		if !p.deposited[n.ID] {
+			p.violate("notification %s asks for its turn, and was not deposited, or has had it", n.ID)
+		}
+		return try
+	}
 	p.checkLocked(n)
 	return try
+}
+
+// frozenLocked sees that a notification is as it was, but for what the handover changes.
+func (p *Parent) frozenLocked(n subagent.Notification) {
+	as := clone(n)
+	before, ok := p.frozen[n.ID]
+	offer := n.Handover == subagent.HandOffer
+	if as.Handover = subagent.HandOffer; ok && !(offer && p.offered[n.ID]) {
+		as.Wake = before.Wake
+	}
+	if ok && !reflect.DeepEqual(before, as) {
+		p.violate("notification %s changed between two sends", n.ID)
+	}
+	if offer {
+		as.Wake, p.offered[n.ID] = n.Wake, true
+	}
+	p.frozen[n.ID] = as
+}
+
+// wake takes in that the turn of a deposit was asked for.
+func (p *Parent) wake(n subagent.Notification, begun bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if begun {
+		delete(p.deposited, n.ID)
+		p.woken = append(p.woken, n.ID)
+	}
+}
+
+// Woken are the IDs of deposits whose turn was asked for later, and accepted.
+func (p *Parent) Woken() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.woken)
 }
 
 // clone keeps what the ledger compares with out of the script's reach.
@@ -216,6 +262,9 @@ func (p *Parent) arrive(n subagent.Notification, accepted bool) {
 }
 
 func (p *Parent) arriveLocked(n subagent.Notification, accepted bool) {
+	if accepted && n.Handover == subagent.HandDeposit {
+		p.deposited[n.ID] = true
+	}
 	if !p.arrived[n.ID] {
 		p.arrived[n.ID] = true
 		p.batches[n.Parent] = append(p.batches[n.Parent], n)
@@ -294,7 +343,8 @@ func (p *Parent) Doubled() int {
 
 // Violations lists broken promises of the manager: two calls for one parent at the
 // same time, a notification that changed between two sends, a run that comes again
-// after it was accepted, a final notification with children remaining.
+// after it was accepted, a final notification with children remaining, a turn asked for
+// that was not put off.
 func (p *Parent) Violations() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
