@@ -27,6 +27,7 @@ const (
 type attempt struct {
 	task    *task
 	number  int32
+	run     int32
 	place   int32     // in the manager's list, from 1
 	session SessionID // as Create returned it, also when it is not the task's
 	ctx     context.Context
@@ -60,7 +61,7 @@ func (t *task) grantLocked(m *BackgroundManager, l lease) {
 		a = newAttempt()
 	}
 	t.attempts++
-	a.task, a.number, a.lease = t, t.attempts, l
+	a.task, a.number, a.run, a.lease = t, t.attempts, t.run, l
 	t.cur = a
 	t.started = m.now()
 	if t.queueWait != nil {
@@ -148,24 +149,57 @@ func (m *BackgroundManager) runAttempt(a *attempt) (next *attempt) {
 	}()
 	req, p := a.requests(m.cfg.Tools, m.cfg.Agents[a.task.in.Agent].Tools)
 	p.OnEvent = func(e SessionEvent) { m.onEvent(a, e) }
-	var session SessionID
-	err := guard("create", func() (err error) {
-		session, err = m.client.Create(a.ctx, req)
-		return err
-	})
-	if !m.created(a, session, err) {
+	session, opened := m.opened(a, req)
+	if !opened {
 		over = true
 		return nil
 	}
 	var result Result
+	var err error
 	if a.ctx.Err() == nil { // else it was stopped meanwhile: no prompt goes out, and nothing runs
+		turn := m.client.Prompt
+		if a.task.attach {
+			turn = m.caps.attacher.Attach
+		}
 		err = guard("prompt", func() (err error) {
-			result, err = m.client.Prompt(a.ctx, session, p)
+			result, err = turn(a.ctx, session, p)
 			return err
 		})
 	}
 	over = true
 	return m.prompted(a, result, err)
+}
+
+// opened gets an attempt its session: a new one, or that of the task's last run. It
+// reports whether to prompt there.
+func (m *BackgroundManager) opened(a *attempt, req CreateRequest) (session SessionID, goOn bool) {
+	if session, goOn, known := m.reopened(a); known {
+		return session, goOn
+	}
+	err := guard("create", func() (err error) {
+		session, err = m.client.Create(a.ctx, req)
+		return err
+	})
+	return session, m.created(a, session, err)
+}
+
+// reopened takes in that an attempt goes on in the session that its task has.
+func (m *BackgroundManager) reopened(a *attempt) (session SessionID, goOn, known bool) {
+	m.mu.Lock()
+	defer m.unlock()
+	t := a.task
+	if t.session == "" {
+		return "", false, false
+	}
+	m.freeLocked(&t.ticket, &a.lease, shareStarts)
+	a.session = t.session
+	if a.current() && t.status == Starting {
+		m.adoptLocked(a)
+		return t.session, true, true
+	}
+	a.call, a.turnOver = returned, true // nothing was begun
+	m.restLocked(a)
+	return "", false, true
 }
 
 var errGoexit = errors.New("the goroutine was ended with runtime.Goexit")

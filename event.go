@@ -215,6 +215,7 @@ func (m *BackgroundManager) onEvent(a *attempt, e SessionEvent) {
 
 func (m *BackgroundManager) hearTaskLocked(t *task, e SessionEvent) {
 	if e.Kind == EventDeleted {
+		t.deleted = true
 		m.stopLocked(t, because(SessionDeleted, nil), false)
 		return
 	}

@@ -1,6 +1,7 @@
 package subagent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,7 +35,7 @@ const steerBuffer = 16
 // nil.
 //
 // The client keeps each session's History until the session is released. It is
-// also a [Steerer] and a [Releaser]; what wraps it must pass these on. A child that
+// also a [Steerer], an [Attacher] and a [Releaser]; what wraps it must pass these on. A child that
 // launches children of its own names turn.Session as their Parent.
 func Func(run func(ctx context.Context, turn Turn) (Result, error)) SessionClient {
 	if run == nil {
@@ -55,17 +56,22 @@ type funcSession struct {
 	history  any
 	steered  chan string
 	turn     *funcTurn // nil while the session rests
+	last     *funcTurn // the one that was over last
 	released bool      // to be forgotten once it rests
 }
 
 type funcTurn struct {
 	cancel context.CancelFunc
 	over   chan struct{} // closed when run has returned
+	result Result        // when it has
+	err    error
 }
 
 var (
 	errNoSession = errors.New("no such session")
 	errBusy      = errors.New("the session is in a turn already")
+	errNoTurn    = errors.New("the session has had no turn yet")
+	errFuncPanic = errors.New("the function of the turn panicked")
 	errResting   = errors.New("the session is in no turn")
 	errSteerFull = fmt.Errorf("%d messages wait already", steerBuffer)
 )
@@ -88,9 +94,16 @@ func (c *funcClient) Prompt(ctx context.Context, id SessionID, p Prompt) (Result
 	if err != nil {
 		return Result{}, &SessionError{Op: "prompt", Session: id, Class: ClassInvalid, Err: err}
 	}
-	var r Result
-	defer func() { c.finish(id, live, r) }() // also when run panics
-	r, err = c.run(ctx, turn)
+	live.err = errFuncPanic // unless it returns
+	defer func() { c.finish(id, live) }()
+	r, err := c.told(ctx, id, turn)
+	live.result, live.err = r, err
+	return r, err
+}
+
+// told calls run, and makes a SessionError of what it returns.
+func (c *funcClient) told(ctx context.Context, id SessionID, turn Turn) (Result, error) {
+	r, err := c.run(ctx, turn)
 	if err == nil && ctx.Err() != nil {
 		// Some frameworks end a cancelled loop without an error.
 		err = context.Cause(ctx)
@@ -120,17 +133,38 @@ func (c *funcClient) begin(id SessionID, p Prompt, cancel context.CancelFunc) (T
 	return Turn{Prompt: p, Create: s.create, Session: id, History: s.history, Steered: s.steered}, s.turn, nil
 }
 
-func (c *funcClient) finish(id SessionID, live *funcTurn, r Result) {
+func (c *funcClient) finish(id SessionID, live *funcTurn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	close(live.over)
 	s := c.sessions[id]
-	s.turn = nil
-	if r.History != nil {
-		s.history = r.History
+	s.turn, s.last = nil, live
+	if h := live.result.History; h != nil {
+		s.history = h
 	}
 	if s.released {
 		delete(c.sessions, id)
+	}
+}
+
+// Attach waits for the turn that the session is in, and returns what the last one did.
+func (c *funcClient) Attach(ctx context.Context, id SessionID, _ Prompt) (Result, error) {
+	c.mu.Lock()
+	s := c.sessions[id]
+	if s == nil || s.released {
+		c.mu.Unlock()
+		return Result{}, &SessionError{Op: "attach", Session: id, Class: ClassInvalid, Err: errors.Join(errNoSession, ErrSessionGone)}
+	}
+	turn := cmp.Or(s.turn, s.last)
+	c.mu.Unlock()
+	if turn == nil {
+		return Result{}, &SessionError{Op: "attach", Session: id, Class: ClassInvalid, Err: errNoTurn}
+	}
+	select {
+	case <-turn.over:
+		return turn.result, turn.err
+	case <-ctx.Done():
+		return Result{}, &SessionError{Op: "attach", Session: id, Err: context.Cause(ctx)}
 	}
 }
 
@@ -188,4 +222,5 @@ func (c *funcClient) Release(_ context.Context, id SessionID) error {
 var (
 	_ Releaser = (*funcClient)(nil)
 	_ Steerer  = (*funcClient)(nil)
+	_ Attacher = (*funcClient)(nil)
 )

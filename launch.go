@@ -93,7 +93,7 @@ func (m *BackgroundManager) CanLaunch(ctx context.Context, in LaunchInput) error
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.checkLocked(t, o)
+	return m.checkLocked(o, keyOf(t.in.Agent, t.in.Model), t.silent, false)
 }
 
 // AgentError is a launch refused because of its agent.
@@ -271,19 +271,19 @@ func (m *BackgroundManager) launchable() []string {
 	return names
 }
 
-// checkLocked says whether a planned task may be launched now.
-func (m *BackgroundManager) checkLocked(t *task, o origin) error {
-	if err := m.admitLocked(o); err != nil {
+// checkLocked says whether a run may begin now: again tells that its task was counted
+// before.
+func (m *BackgroundManager) checkLocked(o origin, k Key, silent, again bool) error {
+	if err := m.admitLocked(o, again); err != nil {
 		return err
 	}
-	if m.cfg.Mailbox.Required && !t.silent && !m.listensLocked(o) {
+	if m.cfg.Mailbox.Required && !silent && !m.listensLocked(o) {
 		return fmt.Errorf("%w: of what session %q launches; Config.Mailbox.Required is set", ErrNobodyToTell, o.Parent)
 	}
 	depth := m.cfg.Spawn.QueueDepth
 	if depth == Off {
 		return nil
 	}
-	k := keyOf(t.in.Agent, t.in.Model)
 	if s := m.sems[k.Kind][k.Name]; s != nil && s.queue.all.n >= depth {
 		return &LimitError{
 			Kind: ErrQueueFull, Setting: "Config.Spawn.QueueDepth", Limit: depth, Used: s.queue.all.n,
@@ -296,21 +296,13 @@ func (m *BackgroundManager) checkLocked(t *task, o origin) error {
 // launchLocked enters a planned task into the books: check and reserve are one
 // critical section.
 func (m *BackgroundManager) launchLocked(t *task, o origin) error {
-	owner := m.mailboxes[o.Parent]
-	if owner != nil {
-		o = owner.origin
-	} else if now, ok := m.knownLocked(o.Parent); ok {
-		o = now // it may have become known meanwhile, say as a task
-	}
-	if err := m.checkLocked(t, o); err != nil {
+	o = m.nowLocked(o)
+	if err := m.checkLocked(o, keyOf(t.in.Agent, t.in.Model), t.silent, false); err != nil {
 		return err
-	}
-	if owner == nil {
-		owner = m.mailboxLocked(o)
 	}
 	t.depth = int16(o.Depth)
 	t.number, t.queued = int32(len(m.tasks)), m.now()
-	t.owner, t.root = owner, m.spawnLocked(o)
+	t.owner, t.root = m.mailboxLocked(o), m.spawnLocked(o)
 	m.tasks = append(m.tasks, t)
 	m.byID[t.id] = t
 	t.owner.children = append(t.owner.children, t)
@@ -318,17 +310,22 @@ func (m *BackgroundManager) launchLocked(t *task, o origin) error {
 	m.adoptChildLocked(t, o)
 	m.live++
 	m.count[Pending]++
-	if in := t.in.ParentContext; in != nil {
-		owner.context = in
+	m.joinLocked(t, t.in.ParentContext)
+	return nil
+}
+
+// joinLocked puts a run that begins where it waits for its turn.
+func (m *BackgroundManager) joinLocked(t *task, parent *ParentContext) {
+	if parent != nil {
+		t.owner.context = parent
 	}
-	m.nameSharesLocked(&t.ticket, o.Parent, t.in.Agent, t.in.Model)
+	m.nameSharesLocked(&t.ticket, t.parent(), t.in.Agent, t.in.Model)
 	m.enqueueLocked(&t.ticket)
 	if t.limits.QueueWait != Off {
 		t.queueWait = &deadline{owner: t}
 		m.armLocked(t.queueWait, t.queued.after(t.limits.QueueWait))
 	}
 	m.countWatchesLocked(t)
-	return nil
 }
 
 // dueLocked is a pending task's deadline: it waited too long.

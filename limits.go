@@ -83,8 +83,9 @@ func (m *BackgroundManager) forgetRootLocked(r *root) {
 }
 
 // admitLocked checks the spawn limits and changes nothing. What it allows must
-// be taken in the same critical section.
-func (m *BackgroundManager) admitLocked(o origin) error {
+// be taken in the same critical section. A task that begins again was counted before,
+// and is where it is.
+func (m *BackgroundManager) admitLocked(o origin, again bool) error {
 	if m.phase != admitting {
 		return ErrClosed
 	}
@@ -106,9 +107,9 @@ func (m *BackgroundManager) admitLocked(o origin) error {
 		limit, used int
 		over        bool
 	}{
-		{ErrDepthLimit, "Config.Spawn.Depth", m.cfg.Spawn.Depth, o.Depth, o.Depth > m.cfg.Spawn.Depth},
+		{ErrDepthLimit, "Config.Spawn.Depth", m.cfg.Spawn.Depth, o.Depth, !again && o.Depth > m.cfg.Spawn.Depth},
 		{ErrSpawnLimit, "Config.Spawn.LivePerRoot", m.cfg.Spawn.LivePerRoot, live, live >= m.cfg.Spawn.LivePerRoot},
-		{ErrSpawnLimit, "Config.Spawn.TotalPerRoot", m.cfg.Spawn.TotalPerRoot, total, total >= m.cfg.Spawn.TotalPerRoot},
+		{ErrSpawnLimit, "Config.Spawn.TotalPerRoot", m.cfg.Spawn.TotalPerRoot, total, !again && total >= m.cfg.Spawn.TotalPerRoot},
 	} {
 		if c.limit != Off && c.over {
 			return &LimitError{Kind: c.kind, Setting: c.setting, Limit: c.limit, Used: c.used, Parent: o.Parent, Root: o.Root}
@@ -124,7 +125,11 @@ func (t *task) refusesChildren() bool {
 }
 
 // spawnLocked takes what admitLocked allowed.
-func (m *BackgroundManager) spawnLocked(o origin) *root {
+func (m *BackgroundManager) spawnLocked(o origin) *root { return m.countRootLocked(o, nil) }
+
+// countRootLocked counts a task below a root. Where it was counted before its total
+// includes it.
+func (m *BackgroundManager) countRootLocked(o origin, before *root) *root {
 	r := m.rootLocked(o)
 	if r == nil {
 		r = &root{id: o.Root}
@@ -133,6 +138,8 @@ func (m *BackgroundManager) spawnLocked(o origin) *root {
 		}
 	}
 	r.live++
-	r.total++
+	if r != before {
+		r.total++
+	}
 	return r
 }

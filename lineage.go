@@ -133,7 +133,7 @@ func (m *BackgroundManager) Reserve(ctx context.Context, parent SessionID) (*Res
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.admitLocked(o); err != nil {
+	if err := m.admitLocked(o, false); err != nil {
 		return nil, err
 	}
 	return &Reservation{Lineage: o.Lineage, m: m, root: m.spawnLocked(o)}, nil

@@ -279,7 +279,7 @@ func (m *BackgroundManager) noticeLocked(t *task) Notice {
 	} else {
 		n.Waited, n.Ran = time.Duration(t.started-t.queued), time.Duration(t.ended-t.started)
 	}
-	if s := t.said; s != nil && s.produced {
+	if s := t.said; s != nil && s.produced && s.run == t.run {
 		n.Size, n.Partial = s.size, s.partial
 		if bytes := m.cfg.Mailbox.PreviewBytes; bytes != Off {
 			n.Preview = cut(s.text, bytes)

@@ -13,18 +13,19 @@ type said struct {
 	text                     string
 	usage                    Usage
 	size                     int
+	run                      int32 // that said it
 	produced, empty, partial bool
 	heard                    *progress // from events; nil: there were none
 }
 
 func (s *said) result() Result {
-	return Result{Text: s.text, Usage: s.usage, Empty: s.empty, Partial: s.partial, Size: s.size}
+	return Result{Text: s.text, Usage: s.usage, Empty: s.empty, Partial: s.partial, Size: s.size, Run: int(s.run)}
 }
 
 // kept is what is put on the record of what a turn said: cut to its bound. It is
 // called without the lock.
 func (a *attempt) kept(r Result) *said {
-	s := &said{text: r.Text, usage: r.Usage, size: len(r.Text), empty: r.Empty, partial: r.Partial, produced: true}
+	s := &said{text: r.Text, usage: r.Usage, size: len(r.Text), run: a.run, empty: r.Empty, partial: r.Partial, produced: true}
 	if limit := a.task.limits.ResultBytes; limit != Off {
 		s.text = cut(s.text, limit)
 	}

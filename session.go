@@ -21,8 +21,8 @@ type SessionID string
 //
 // [Func] makes a client of an in-process agent loop, [Blocking] of a host that does
 // not wait. Optional abilities are the small interfaces [Notifier],
-// [LineageResolver], [Releaser], [EventSink], [Steerer] and [TranscriptReader]; a
-// client that implements one has it, unless its method returns an error that is
+// [LineageResolver], [Releaser], [EventSink], [Steerer], [Attacher] and
+// [TranscriptReader]; a client that implements one has it, unless its method returns an error that is
 // [errors.ErrUnsupported], which counts as absent so that a wrapper can pass
 // abilities through.
 type SessionClient interface {
@@ -71,6 +71,15 @@ type Steerer interface {
 	// before it looks, the session's next one; and an error when neither will: no
 	// turn runs, or no more messages fit.
 	Steer(ctx context.Context, session SessionID, text string) error
+}
+
+// Attacher waits for a turn that it did not begin, as of a session that somebody else
+// prompted. Without it [BackgroundManager.Track] is refused.
+type Attacher interface {
+	// Attach returns as Prompt does, when the turn that the session is in is over; at
+	// once, with what its last turn made, if it is in none. p has no Text. What is said
+	// of Prompt, its ctx and Abort holds.
+	Attach(ctx context.Context, session SessionID, p Prompt) (Result, error)
 }
 
 // TranscriptReader reads what was said in a session.
@@ -161,6 +170,8 @@ type Result struct {
 	// Size is the length of the whole text in bytes; Text is cut at
 	// TaskLimits.ResultBytes, on a rune's border, and is then shorter.
 	Size int
+	// Run is the run of the task that produced it. The manager fills it in.
+	Run int
 	// History is for clients made with [Func]: what the next turn of the session
 	// gets as Turn.History. The manager does not keep it.
 	History any
@@ -251,6 +262,7 @@ type capabilities struct {
 	lineage  LineageResolver
 	releaser Releaser
 	sink     EventSink
+	attacher Attacher
 }
 
 func capabilitiesOf(c SessionClient) (caps capabilities) {
@@ -258,6 +270,7 @@ func capabilitiesOf(c SessionClient) (caps capabilities) {
 	caps.lineage, _ = c.(LineageResolver)
 	caps.releaser, _ = c.(Releaser)
 	caps.sink, _ = c.(EventSink)
+	caps.attacher, _ = c.(Attacher)
 	return caps
 }
 

@@ -193,7 +193,7 @@ func (m *BackgroundManager) flush() {
 		}
 	}
 	for _, t := range m.tasks {
-		if t.session != "" {
+		if t.session != "" && !t.tracked {
 			m.releasing[t.session] = release{task: t.id}
 			sessions = append(sessions, t.session)
 		}

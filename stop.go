@@ -17,6 +17,9 @@ const settleWait = 100 * time.Millisecond
 // stopLocked fixes the outcome of a run. A pending one has ended with that; of a
 // live one the child is stopped, and left tells to let it run on instead.
 func (m *BackgroundManager) stopLocked(t *task, r *Reason, left bool) bool {
+	if t.status == Pending && t.attach {
+		m.stopTrackedLocked(t, left)
+	}
 	if !m.transition(t, onStop, r) {
 		return false
 	}
@@ -38,10 +41,24 @@ func (m *BackgroundManager) stopLocked(t *task, r *Reason, left bool) bool {
 	return true
 }
 
+// stopTrackedLocked stops the turn of a task that was waiting for its lease: somebody else
+// began it. Until it is known to be at rest the task is listed.
+func (m *BackgroundManager) stopTrackedLocked(t *task, left bool) {
+	loose := t.looseLocked()
+	m.unstopped[t] = struct{}{}
+	if loose.err = errLeftRunning; left {
+		return
+	}
+	loose.err, loose.stopping = errBeingStopped, true
+	session := t.session
+	m.goLocked(func() { m.stopLate(t, session) })
+}
+
 var (
-	errLeftRunning = errors.New("left running, as asked")
-	errNoRest      = errors.New("neither the call nor its abort returned within Config.AbortGrace")
-	errStillOut    = errors.New("the abort succeeded, but its Prompt did not return within Config.AbortGrace")
+	errBeingStopped = errors.New("its turn, which somebody else began, is being stopped")
+	errLeftRunning  = errors.New("left running, as asked")
+	errNoRest       = errors.New("neither the call nor its abort returned within Config.AbortGrace")
+	errStillOut     = errors.New("the abort succeeded, but its Prompt did not return within Config.AbortGrace")
 )
 
 // abortLocked asks the client, once for all who want it, to stop the child.
@@ -170,8 +187,11 @@ func (m *BackgroundManager) stopLate(t *task, session SessionID) {
 		m.mu.Lock()
 		defer m.unlock()
 		t.loose.stopping = false // after an error the next event has it tried again
-		if err == nil {
+		switch {
+		case err == nil:
 			m.unmarkLocked(t)
+		case !t.loose.inDoubt:
+			t.loose.err = err
 		}
 	})
 }

@@ -35,7 +35,7 @@ type Task struct {
 	BlockedBy []TaskID
 
 	Depth    int // 1 for a root's child
-	Run      int // counts launches of the task; always 1 so far
+	Run      int // 1 for the launch, and one more with each Resume
 	Attempt  int // sessions tried so far, over all runs
 	Status   Status
 	Reason   *Reason  // why the run ended or is stopping; nil for a completed one
@@ -44,7 +44,7 @@ type Task struct {
 	// OpenChildren is how many tasks of the child's own are still live. A child
 	// that completes leaves them running.
 	OpenChildren int
-	Attempts     []Attempt
+	Attempts     []Attempt // of the last run; none while it waits for its lease
 
 	Queued, Started, Ended time.Time // of the last run; zero where it did not come to that
 }
@@ -163,7 +163,7 @@ type task struct {
 	ticket // its place in the queues while it waits, and the limits it falls under
 
 	id       TaskID
-	in       captured    // at Launch; does not change
+	in       captured    // at Launch; of it Prompt and Origin are the run's, and change only while none goes on
 	limits   *TaskLimits // resolved; may be shared, and is never written to
 	owner    *mailbox    // of the parent session
 	own      *mailbox    // of its own session; nil while nothing was launched there
@@ -175,6 +175,9 @@ type task struct {
 	status   Status // written by transition alone
 	silent   bool   // its ending is not told
 	quiet    bool   // its ending asks for no turn
+	attach   bool   // the run is a turn that somebody else began
+	deleted  bool   // its session is no more
+	tracked  bool   // its session was made elsewhere, and is not ours to give up
 	session  SessionID
 	reason   *Reason
 	said     *said // nil: nothing was heard of it
@@ -320,7 +323,7 @@ func (m *BackgroundManager) copyLocked(s *Task, t *task) {
 		s.Position = t.position()
 		s.BlockedBy = m.blockedByLocked(t)
 	}
-	if t.attempts > 0 {
+	if t.started != 0 || t.loose != nil {
 		s.Attempts = []Attempt{m.attemptLocked(t)}
 	}
 	if t.own != nil {

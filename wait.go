@@ -261,10 +261,19 @@ func (m *BackgroundManager) tellWatchesLocked(t *task) {
 		if !w.match(t) {
 			continue
 		}
-		w.live--
-		select {
-		case w.hit <- struct{}{}:
-		default:
-		}
+		w.recount(false)
+	}
+}
+
+// recount counts a task that is live and watched from now on, or not any more.
+func (w *watch) recount(more bool) {
+	if more {
+		w.live++
+		return
+	}
+	w.live--
+	select {
+	case w.hit <- struct{}{}:
+	default:
 	}
 }

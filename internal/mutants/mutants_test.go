@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -20,7 +21,7 @@ import (
 
 var (
 	run  = flag.Bool("mutants", false, "build and run every mutant; without it only the table is checked")
-	only = flag.String("mutants.only", "", "run the mutants whose name contains this")
+	only = flag.String("mutants.only", "", "run the mutants whose name matches this expression")
 )
 
 const root = "../.."
@@ -48,12 +49,13 @@ func TestMutants(t *testing.T) {
 		require.NoError(t, err)
 		require.Empty(t, by, "the unchanged core, tested as %s is", file)
 	}
+	chosen := regexp.MustCompile(*only)
 	var mu sync.Mutex
 	survivors, killed := []string{}, 0
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, 2)
 	for _, m := range table {
-		if !strings.Contains(m.name, *only) {
+		if !chosen.MatchString(m.name) {
 			continue
 		}
 		wg.Go(func() {

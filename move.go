@@ -1,0 +1,171 @@
+package subagent
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+)
+
+// How a task comes to another parent: when it is resumed, or tracked, for that one.
+
+// moveLocked gives a task whose run goes on another parent.
+func (m *BackgroundManager) moveLocked(t *task, o origin) error {
+	if o.Parent == t.owner.origin.Parent {
+		return nil
+	}
+	if t.status == Stopping {
+		return fmt.Errorf("%w: task %s is %s", ErrEnded, t.id, t.status)
+	}
+	if err := m.checkMoveLocked(t, o); err != nil {
+		return err
+	}
+	if err := m.admitLocked(o, true); err != nil {
+		return err
+	}
+	old := t.owner
+	heir := old.heirLocked()
+	old.live--
+	if heir != old {
+		heir.inherited--
+	}
+	m.refileLocked(t, o)
+	t.owner.addLiveLocked()
+	m.postLocked(heir, m.now()) // it may have been the last
+	return nil
+}
+
+// checkMoveLocked refuses a parent that can't be one.
+func (m *BackgroundManager) checkMoveLocked(t *task, o origin) error {
+	if o.Parent == t.owner.origin.Parent {
+		return nil
+	}
+	below := t.session != "" && o.Parent == t.session
+	for above := o.under; above != nil; above = above.owner.origin.under {
+		below = below || above == t
+	}
+	live, most := m.treeLocked(t), m.cfg.Spawn.LivePerRoot
+	used := 0
+	if r := m.rootLocked(o); r != nil {
+		used = r.live
+	}
+	switch depth := m.cfg.Spawn.Depth; {
+	case below:
+		return &InputError{"Parent", strconv.Quote(string(o.Parent)), "can't be the task's own session, or below it"}
+	case depth != Off && o.Depth > depth:
+		return &LimitError{Kind: ErrDepthLimit, Setting: "Config.Spawn.Depth", Limit: depth, Used: o.Depth, Parent: o.Parent, Root: o.Root}
+	case most != Off && o.Root != t.root.id && used+live > most:
+		return &LimitError{Kind: ErrSpawnLimit, Setting: "Config.Spawn.LivePerRoot", Limit: most, Used: used, Parent: o.Parent, Root: o.Root}
+	}
+	return nil
+}
+
+// treeLocked is how many live tasks come along with one that moves.
+func (m *BackgroundManager) treeLocked(t *task) (live int) {
+	for _, d := range m.withBelowLocked(t) {
+		if !d.status.Terminal() {
+			live++
+		}
+	}
+	return live
+}
+
+// withBelowLocked is a task and all that was launched below it.
+func (m *BackgroundManager) withBelowLocked(t *task) []*task {
+	all := []*task{t}
+	if t.own != nil {
+		all = m.belowLocked(t.own, all)
+	}
+	return all
+}
+
+// refileLocked files a task, and all below it, under another parent.
+func (m *BackgroundManager) refileLocked(t *task, o origin) {
+	all := m.withBelowLocked(t)
+	watched := m.watchedLocked(all)
+	old := t.owner
+	without := func(list []*task) []*task {
+		if i := slices.Index(list, t); i >= 0 {
+			return slices.Delete(list, i, i+1)
+		}
+		return list
+	}
+	old.children = without(old.children)
+	if u := old.origin.under; u != nil && u.own != nil {
+		u.own.adopted = without(u.own.adopted)
+	}
+	t.owner = m.mailboxLocked(o)
+	i, _ := slices.BinarySearchFunc(t.owner.children, t.number, func(c *task, n int32) int { return int(c.number - n) })
+	t.owner.children = slices.Insert(t.owner.children, i, t)
+	m.adoptChildLocked(t, o)
+	m.replantLocked(all, o)
+	m.rewatchLocked(all, watched)
+	m.logLocked(slog.LevelInfo, "task moved", slog.String("task", string(t.id)), slog.String("parent", string(o.Parent)))
+}
+
+// replantLocked counts a tree of tasks, the first of which is at its top, below another
+// root.
+func (m *BackgroundManager) replantLocked(all []*task, o origin) {
+	deeper, done := int16(o.Depth)-all[0].depth, map[*mailbox]bool{all[0].owner: true}
+	for _, t := range all {
+		if b := t.owner; !done[b] { // of a session between them
+			done[b] = true
+			b.origin.Depth += int(deeper)
+			b.origin.Root, b.origin.root = all[0].root.id, nil
+			if b.origin.Root == "" {
+				b.origin.root = all[0].root
+			}
+		}
+		t.depth += deeper
+		before := t.root
+		if t.status.Terminal() {
+			t.root = m.sameRootLocked(o, before)
+		} else {
+			before.live--
+			t.root = m.countRootLocked(o, before)
+			m.forgetRootLocked(before)
+		}
+		if o.Root == "" {
+			o.root = t.root
+		}
+	}
+}
+
+// sameRootLocked is what counts below a root, for a task that is not counted.
+func (m *BackgroundManager) sameRootLocked(o origin, before *root) *root {
+	if r := m.rootLocked(o); r != nil {
+		if r != before {
+			r.total++
+		}
+		return r
+	}
+	if before.id == o.Root && o.Root != "" {
+		return before
+	}
+	return &root{id: o.Root}
+}
+
+// watchedLocked is which of some tasks each watch counts.
+func (m *BackgroundManager) watchedLocked(tasks []*task) map[*watch][]bool {
+	if len(m.watches) == 0 {
+		return nil
+	}
+	all := map[*watch][]bool{}
+	for w := range m.watches {
+		for _, t := range tasks {
+			all[w] = append(all[w], w.match(t))
+		}
+	}
+	return all
+}
+
+// rewatchLocked has each watch count those that it watches now.
+func (m *BackgroundManager) rewatchLocked(tasks []*task, before map[*watch][]bool) {
+	for w, matched := range before {
+		for i, t := range tasks {
+			if now := w.match(t); now != matched[i] && !t.status.Terminal() {
+				w.recount(now)
+			}
+		}
+	}
+}

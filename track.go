@@ -1,0 +1,90 @@
+package subagent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+)
+
+// TrackInput is a session that somebody else made and prompted, and the task that it is to
+// be.
+type TrackInput struct {
+	Session SessionID // its turn goes on, or is over. Required.
+	Parent  SessionID // whose child it is, and who will be told. Required unless NoNotice.
+	Agent   string    // runs in it, as in LaunchInput. Required.
+
+	// As in LaunchInput.
+	Description, Model, Origin string
+	Labels                     map[string]string
+	Limits                     *TaskLimits
+	NoNotice                   bool
+	ParentContext              ParentContext
+}
+
+// Track makes a task of a session that was made elsewhere: it stands in line for a lease
+// like any other, then waits for the turn that the session is in, and ends as that does;
+// a turn that is over by then has its outcome all the same. The client has to be an
+// [Attacher]; if it is none, the error is [errors.ErrUnsupported].
+//
+// A session is tracked once, however often and by how many it is asked for: that of a
+// task whose run goes on gets that task back, moved to the parent that is named, which is
+// then told of its end instead of the other one; it keeps its place in line and under the
+// other's cap. That of a task that has ended begins another run. A session that has
+// launched tasks of its own can't be tracked any more: track it first. The errors are
+// those of Launch and of Resume.
+func (m *BackgroundManager) Track(ctx context.Context, in TrackInput) (Task, error) {
+	if err := m.made(); err != nil {
+		return Task{}, err
+	}
+	if in.Session == "" {
+		return Task{}, &InputError{"TrackInput.Session", `""`, "a session is required"}
+	}
+	if m.caps.attacher == nil {
+		return Task{}, fmt.Errorf("subagent: the client can't attach to a turn: %w", errors.ErrUnsupported)
+	}
+	launch := LaunchInput{
+		Parent: in.Parent, Agent: in.Agent, Prompt: "(tracked)", Description: in.Description, Model: in.Model, Origin: in.Origin,
+		Labels: in.Labels, Limits: in.Limits, NoNotice: in.NoNotice, ParentContext: in.ParentContext,
+	}
+	t, o, err := m.plan(ctx, launch)
+	if err != nil {
+		return Task{}, err
+	}
+	t.session, t.attach, t.tracked, t.in.Prompt = in.Session, true, true, ""
+	m.mu.Lock()
+	defer m.unlock()
+	if t, err = m.trackLocked(t, o, in.Session); err != nil {
+		return Task{}, err
+	}
+	m.dispatchLocked()
+	return m.snapshotLocked(t), nil
+}
+
+// trackLocked enters a planned task, unless its session has one already.
+func (m *BackgroundManager) trackLocked(fresh *task, o origin, id SessionID) (*task, error) {
+	t := m.bySession[id]
+	switch {
+	case t == nil && m.mailboxes[id] != nil:
+		return nil, &InputError{"TrackInput.Session", strconv.Quote(string(id)), "has launched tasks of its own already: track it before it does"}
+	case t == nil:
+		if o.Parent == id {
+			return nil, &InputError{"TrackInput.Parent", strconv.Quote(string(id)), "can't be the session itself"}
+		}
+		if err := m.launchLocked(fresh, o); err != nil {
+			return nil, err
+		}
+		m.bySession[id] = fresh
+		return fresh, nil
+	case t.session != id:
+		return nil, &InputError{"TrackInput.Session", strconv.Quote(string(id)), "is being given up by task " + string(t.id)}
+	case t.status.Terminal():
+		p := nextRun{
+			task: t, run: t.run, from: o, origin: cmp.Or(fresh.in.Origin, t.in.Origin), attach: true, silent: fresh.silent,
+			context: fresh.in.ParentContext, limits: fresh.limits,
+		}
+		return t, m.beginLocked(p)
+	}
+	return t, m.moveLocked(t, m.nowLocked(o))
+}

@@ -1,0 +1,268 @@
+package subagent
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// attaching is a client of a host in which others prompt sessions too: their turns are
+// over when a test says so.
+type attaching struct {
+	stub
+	mu    sync.Mutex
+	turns map[SessionID]chan Result
+	tries []SessionID
+}
+
+func newAttaching() *attaching {
+	a := &attaching{turns: map[SessionID]chan Result{}}
+	a.stub.abort = func(_ context.Context, id SessionID) error {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		delete(a.turns, id)
+		return nil
+	}
+	return a
+}
+
+// runs has somebody else begin a turn.
+func (a *attaching) runs(id SessionID) chan Result {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.turns[id] = make(chan Result, 9)
+	return a.turns[id]
+}
+
+func (a *attaching) Attach(ctx context.Context, id SessionID, p Prompt) (Result, error) {
+	a.mu.Lock()
+	a.tries = append(a.tries, id)
+	over := a.turns[id]
+	a.mu.Unlock()
+	if over == nil {
+		return Result{}, &SessionError{Op: "attach", Session: id, Class: ClassInvalid, Err: errors.New("it rests, and has said nothing")}
+	}
+	p.OnEvent(SessionEvent{Kind: EventTool, Tool: ToolCall{ID: "1", Name: "read"}})
+	select {
+	case r := <-over:
+		return r, nil
+	case <-ctx.Done():
+		return Result{}, &SessionError{Op: "attach", Session: id, Class: ClassAborted, Err: ctx.Err()}
+	}
+}
+
+func track(t *testing.T, m *BackgroundManager, parent, session SessionID) Task {
+	t.Helper()
+	task, err := m.Track(t.Context(), TrackInput{Parent: parent, Session: session, Agent: "worker"})
+	require.NoError(t, err)
+	return task
+}
+
+// A session that somebody else prompts becomes a task like any other.
+func TestTrack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, box := newAttaching(), &inbox{}
+		turn := c.runs("theirs")
+		m := newManager(t, c, Config{Notifier: box, Keys: KeyLimits{Default: 1}})
+		task := track(t, m, "p", "theirs")
+		require.Equal(t, Starting, task.Status)
+		pass(time.Second)
+		now := get(t, m, task.ID)
+		require.Equal(t, Running, now.Status)
+		require.Equal(t, 1, now.Progress.ToolCalls)
+		require.Equal(t, SessionID("theirs"), now.Session)
+		waits := launch(t, m, work("p"))
+		require.Equal(t, Pending, waits.Status, "it holds a lease")
+		below := launch(t, m, taking("theirs", "x"))
+		require.Equal(t, 2, below.Depth)
+		turn <- Result{Text: "found"}
+		pass(time.Minute)
+		require.Equal(t, "found", get(t, m, task.ID).Result.Text)
+		require.Contains(t, toldTo("p", box.all()), task.ID)
+		require.Zero(t, c.creates.Load()-2, "one for each of the others")
+		again := resume(t, m, task.ID, "go on")
+		pass(time.Minute)
+		require.Equal(t, Completed, get(t, m, again.ID).Status)
+		require.Equal(t, []SessionID{"theirs"}, c.tries, "a resumed run is prompted")
+		require.NoError(t, m.Close())
+		_, gone := c.released.Load(SessionID("theirs"))
+		require.False(t, gone, "it is not ours to give up")
+	})
+}
+
+// Scenario 147: what ends while it waits for its lease has its outcome all the same.
+func TestTrackedEndsWhileItWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newAttaching()
+		c.prompt = hang
+		turn := c.runs("theirs")
+		m := newManager(t, c, Config{Keys: KeyLimits{Default: 1}})
+		hold := launch(t, m, work("p"))
+		task := track(t, m, "p", "theirs")
+		require.Equal(t, Pending, task.Status)
+		turn <- Result{Text: "found"}
+		pass(time.Minute)
+		_, err := m.Cancel(t.Context(), hold.ID, CancelOptions{})
+		require.NoError(t, err)
+		pass(time.Second)
+		require.Equal(t, "found", get(t, m, task.ID).Result.Text)
+	})
+}
+
+// L11: tracked twice, at the same time, it is one record and one lease.
+func TestL11TrackedTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newAttaching()
+		turn := c.runs("theirs")
+		m := newManager(t, c, Config{})
+		var wg sync.WaitGroup
+		ids := make([]TaskID, 10)
+		for i := range ids {
+			wg.Go(func() {
+				task, err := m.Track(context.Background(), TrackInput{Parent: "p", Session: "theirs", Agent: "worker"})
+				if err == nil {
+					ids[i] = task.ID
+				}
+			})
+		}
+		wg.Wait()
+		synctest.Wait()
+		for _, id := range ids {
+			require.Equal(t, ids[0], id)
+		}
+		require.Len(t, m.List(Filter{}), 1)
+		require.Equal(t, 1, m.Stats().Keys[0].Held)
+		turn <- Result{Text: "found"}
+		pass(time.Minute)
+		require.Len(t, c.tries, 1)
+		require.Len(t, m.Pending("p").Notices, 1)
+
+		turn = c.runs("theirs") // somebody prompts it again
+		again := track(t, m, "p", "theirs")
+		require.Equal(t, ids[0], again.ID)
+		require.Equal(t, 2, again.Run)
+		turn <- Result{Text: "more"}
+		pass(time.Minute)
+		require.Equal(t, "more", get(t, m, again.ID).Result.Text)
+	})
+}
+
+// Scenario 146: tracked for another parent while it runs, only that one is told, and who
+// waits for the children of either learns of it.
+func TestTrackedMoves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, box := newAttaching(), &inbox{}
+		turn := c.runs("theirs")
+		m := newManager(t, c, Config{Notifier: box})
+		task := track(t, m, "p", "theirs")
+		pass(time.Second)
+		all := map[SessionID]chan []Task{"p": make(chan []Task, 1), "q": make(chan []Task, 1)}
+		for parent, ended := range all {
+			go func() {
+				tasks, _ := m.WaitAll(context.Background(), Filter{Parent: parent})
+				ended <- tasks
+			}()
+		}
+		synctest.Wait()
+		require.Empty(t, <-all["q"], "it has no children")
+		go func() {
+			other, _ := m.Launch(context.Background(), LaunchInput{Parent: "q", Agent: "a", Prompt: "x", NoNotice: true})
+			_, _ = m.Wait(context.Background(), other.ID)
+			tasks, _ := m.WaitAll(context.Background(), Filter{Parent: "q"})
+			all["q"] <- tasks
+		}()
+		moved := track(t, m, "q", "theirs")
+		require.Equal(t, task.ID, moved.ID)
+		require.Equal(t, SessionID("q"), moved.Parent)
+		synctest.Wait()
+		require.NoError(t, m.CheckBooks(nil, nil))
+		require.Empty(t, <-all["p"], "none of its children is left")
+		require.Empty(t, all["q"])
+		require.Zero(t, m.Pending("p"))
+		turn <- Result{Text: "found"}
+		pass(time.Minute)
+		require.Len(t, <-all["q"], 2)
+		require.Equal(t, []TaskID{task.ID}, toldTo("q", box.all()))
+		require.Empty(t, toldTo("p", box.all()))
+	})
+}
+
+// No child runs unseen: a tracked task that is cancelled while it waits has its turn
+// stopped, and is listed until it is.
+func TestTrackedIsStopped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newAttaching()
+		c.prompt = hang
+		let := make(chan struct{})
+		stop := c.abort
+		c.abort = func(ctx context.Context, id SessionID) error { <-let; return stop(ctx, id) }
+		c.runs("theirs")
+		m := newManager(t, c, Config{Keys: KeyLimits{Default: 1}})
+		launch(t, m, work("p"))
+		task := track(t, m, "p", "theirs")
+		_, err := m.Cancel(t.Context(), task.ID, CancelOptions{})
+		require.ErrorIs(t, err, ErrUnstopped)
+		require.Equal(t, 1, m.Stats().Unstopped)
+		_, err = m.Resume(t.Context(), task.ID, ResumeInput{Prompt: "x"})
+		require.ErrorIs(t, err, ErrUnstopped)
+		close(let)
+		synctest.Wait()
+		require.Zero(t, m.Stats().Unstopped)
+		require.Nil(t, get(t, m, task.ID).Attempts[0].Unstopped)
+		require.EqualValues(t, 1, c.aborts.Load())
+	})
+}
+
+func TestTrackRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newAttaching()
+		m := newManager(t, c, Config{})
+		launch(t, m, work("p"))
+		for name, in := range map[string]TrackInput{
+			"no session":   {Parent: "p", Agent: "a"},
+			"no parent":    {Session: "s", Agent: "a"},
+			"no agent":     {Session: "s", Parent: "p"},
+			"a parent":     {Session: "p", Parent: "q", Agent: "a"},
+			"its own":      {Session: "s", Parent: "s", Agent: "a"},
+			"wrong limits": {Session: "s", Parent: "p", Agent: "a", Limits: &TaskLimits{Start: -2}},
+		} {
+			synctest.Wait()
+			before := inventory(m)
+			_, err := m.Track(t.Context(), in)
+			var input *InputError
+			require.ErrorAs(t, err, &input, name)
+			require.Equal(t, before, inventory(m), name)
+		}
+		_, err := newManager(t, &stub{}, Config{}).Track(t.Context(), TrackInput{Session: "s", Parent: "p", Agent: "a"})
+		require.ErrorIs(t, err, errors.ErrUnsupported)
+	})
+}
+
+// Func can attach: to a turn that another manager's task is in, and to one that is over.
+func TestFuncAttaches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage()
+		client := Func(s.run)
+		theirs, ours := newManager(t, client, Config{}), newManager(t, client, Config{})
+		one := launch(t, theirs, asks("p", "", "a"))
+		synctest.Wait()
+		session := get(t, theirs, one.ID).Session
+		task := track(t, ours, "p", session)
+		pass(time.Minute)
+		require.Equal(t, Running, get(t, ours, task.ID).Status)
+		s.end("a")
+		require.Equal(t, "did a", get(t, ours, task.ID).Result.Text)
+		again := track(t, ours, "p", session)
+		synctest.Wait()
+		require.Equal(t, 2, again.Run)
+		require.Equal(t, "did a", get(t, ours, task.ID).Result.Text, "it was over by then")
+		gone := track(t, ours, "p", "fn_none")
+		synctest.Wait()
+		require.ErrorIs(t, get(t, ours, gone.ID).Reason, ErrSessionGone)
+	})
+}
