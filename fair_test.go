@@ -215,6 +215,30 @@ func TestClaimYieldsToATurn(t *testing.T) {
 	}
 }
 
+// While its parent is at its cap a claimant keeps its place also from its own queue:
+// who passes it would use up what it has claimed.
+func TestClaimAtTheCap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage()
+		m := newManager(t, Func(s.run), Config{Keys: KeyLimits{Fair: true, PerParent: 3, Models: map[string]int{"m/x": 1}, Agents: map[string]int{"a": 1}}})
+		launch(t, m, LaunchInput{Parent: "h", Agent: "a", Model: "m/other", Prompt: "holds a"})
+		launch(t, m, asks("c", "m/y", "c elsewhere"))
+		launch(t, m, asks("c", "m/x", "c's first"))
+		older := launch(t, m, LaunchInput{Parent: "c", Agent: "a", Model: "m/x", Prompt: "older"})
+		claimant := almost(m, older)
+		s.end("c's first")
+		require.Equal(t, claimant, claimantOf(m))
+		require.NoError(t, m.SetLimit(Key{Kind: ParentKey}, 1))
+		launch(t, m, asks("u", "m/x", "younger"))
+		require.Equal(t, []string{"c elsewhere", "holds a"}, s.now())
+		require.NoError(t, m.CheckBooks(nil, nil))
+		s.end("c elsewhere", "holds a")
+		require.Equal(t, []string{"older"}, s.now())
+		s.end("older")
+		require.Equal(t, []string{"younger"}, s.now())
+	})
+}
+
 // lateTurn has the younger task, whose turn it is, come too late.
 func lateTurn(t *testing.T, s *stage, m *BackgroundManager, younger Task, ask func(SessionID, string, string, string) Task) {
 	next := almost(m, younger)
