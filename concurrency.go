@@ -323,7 +323,8 @@ func (m *BackgroundManager) grantLocked(t *ticket, l lease) {
 	t.taker.grantLocked(m, l)
 }
 
-// enqueueLocked puts a ticket at the end of the queue of its key.
+// enqueueLocked puts a ticket at the end of the queue of its key. By age and by turn
+// it comes after the candidate, so that a queue which has one waits for the same.
 func (m *BackgroundManager) enqueueLocked(t *ticket) {
 	q := t.sems[shareKey].queue
 	m.seq++
