@@ -182,14 +182,17 @@ func (c *checker) queues() {
 			c.that(int(b.live) == live && live > 0, "a block of queue %s counts %d and holds %d", k, b.live, live)
 		}
 		c.that(n > 0 && n == q.all.n, "queue %s counts %d and holds %d", k, q.all.n, n)
-		c.that((q.lanes != nil) == (m.cfg.Keys.PerParent != Off), "queue %s is parted: %v", k, q.lanes != nil)
+		c.that((q.lanes != nil) == (m.cfg.Keys.Fair || m.cfg.Keys.PerParent != Off), "queue %s is parted: %v", k, q.lanes != nil)
 		c.waits(k, q)
 	}
 }
 
 func (c *checker) waits(k Key, q *queue) {
+	turns := map[uint64]bool{}
 	for _, l := range q.lanes {
 		c.that(l.head != nil, "queue %s has an empty lane", k)
+		c.that((l.turn != 0) == c.m.cfg.Keys.Fair && !turns[l.turn] && l.turn <= q.turns, "a lane of queue %s has turn %d of %d", k, l.turn, q.turns)
+		turns[l.turn] = c.m.cfg.Keys.Fair
 		c.that(l.parked == (l.place == 0), "a lane of queue %s is parked: %v; competes: %v", k, l.parked, l.place != 0)
 		c.that(l.parked == l.parks(), "a lane of queue %s is parked: %v; its parent is at its cap: %v", k, l.parked, l.parks())
 	}

@@ -4,15 +4,22 @@ package subagent
 // one of them each time another has room, for as long as there are younger tickets
 // that need only one. After maxPasses times it claims a place under each: what is
 // younger then leaves that place free, until the ticket has its lease. There is one
-// claim at a time, so that no two keep places from each other.
+// claim at a time, so that no two keep places from each other. In its own queue it is
+// of use to those who are before it, by age or by turn: nobody else could start there.
 
 // fullFor reports whether a ticket finds no room here.
 func (s *semaphore) fullFor(t *ticket) bool {
 	kept := 0
-	if s.claim != nil && s.claim.seq < t.seq {
+	if s.claim != nil && s.claim.seq < t.seq && !s.claim.behind(t) {
 		kept = 1
 	}
 	return s.limit != Off && s.held+kept >= s.limit
+}
+
+// behind reports whether a claimant waits until the candidate of its own queue has
+// started: it is not that itself, and not because its parent is at its cap.
+func (t *ticket) behind(candidate *ticket) bool {
+	return t != candidate && t.sems[shareKey] == candidate.sems[shareKey] && !t.aside()
 }
 
 // lateLocked counts that a ticket which waited in one place finds another full.
@@ -20,17 +27,19 @@ func (m *BackgroundManager) lateLocked(t *ticket) {
 	if t.late < maxPasses {
 		t.late++
 	}
-	if t.late == maxPasses && m.claimant == nil {
-		m.claimant = t
-		for _, s := range m.sharesLocked(t) {
-			s.claim = t
-		}
+	if t.late < maxPasses || m.claimant != nil && !m.claimant.behind(t) {
+		return
+	}
+	m.unclaimLocked(m.claimant)
+	m.claimant = t
+	for _, s := range m.sharesLocked(t) {
+		s.claim = t
 	}
 }
 
 // unclaimLocked ends a ticket's claim, if it has one.
 func (m *BackgroundManager) unclaimLocked(t *ticket) {
-	if m.claimant != t {
+	if t == nil || m.claimant != t {
 		return
 	}
 	m.claimant = nil

@@ -86,6 +86,9 @@ func providerOf(model string) string {
 	return provider
 }
 
+// parted reports whether queues have a lane for each parent.
+func (l *KeyLimits) parted() bool { return l.Fair || l.PerParent != Off }
+
 // limitOf resolves the limit of a key from what is configured.
 func (l *KeyLimits) limitOf(k Key) int {
 	switch k.Kind {
@@ -290,7 +293,8 @@ func (m *BackgroundManager) tryLocked(q *queue, waited *heap.Heap[*queue]) {
 		return
 	}
 	head := q.all.first()
-	if head != t && head.passes >= maxPasses {
+	passed := head != t && head.aside() // and does not just wait for its parent's turn
+	if passed && head.passes >= maxPasses {
 		q.enter(&head.sems[shareParent].waiting, head)
 		return
 	}
@@ -302,19 +306,25 @@ func (m *BackgroundManager) tryLocked(q *queue, waited *heap.Heap[*queue]) {
 		q.enter(&full.waiting, t)
 		return
 	}
-	if head != t {
+	if passed {
 		head.passes++
 	}
 	m.grantLocked(t, l)
 }
 
-// grantLocked takes a ticket out of its queue and gives it its lease.
+// grantLocked takes a ticket out of its queue and gives it its lease. This, and no
+// other departure, is its lane's turn: a parent that cancels much would else be sent
+// to the end of the round again and again without having had anything.
 func (m *BackgroundManager) grantLocked(t *ticket, l lease) {
+	if t.spot != nil {
+		t.spot.lane.lineUp() // unqueueLocked moves it there
+	}
 	m.unqueueLocked(t)
 	t.taker.grantLocked(m, l)
 }
 
-// enqueueLocked puts a ticket at the end of the queue of its key.
+// enqueueLocked puts a ticket at the end of the queue of its key. By age and by turn
+// it comes after the candidate, so that a queue which has one waits for the same.
 func (m *BackgroundManager) enqueueLocked(t *ticket) {
 	q := t.sems[shareKey].queue
 	m.seq++

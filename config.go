@@ -83,6 +83,14 @@ type KeyLimits struct {
 	Global    int            // over everything. Defaults to Off.
 	PerParent int            // over the children of one parent session. Defaults to Off.
 	Starts    int            // sessions being created at one time. Defaults to Off.
+
+	// Fair has parents take turns within a queue, so that one with a long queue does
+	// not keep the others waiting: the first task of a parent that is not at its cap
+	// is passed by each other parent at most once. What one parent launched starts in
+	// order of launch. Each session is a parent of its own, and so are together all
+	// that name none. Task.Position stays the place by age: others may go first.
+	// Defaults to false: first come, first served.
+	Fair bool
 }
 
 // SpawnLimits keep agents from launching without end.

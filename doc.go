@@ -38,9 +38,13 @@
 //  2. No limit is exceeded, and no lease is lost: what is held is what runs.
 //     (TestStorm, TestFailuresOfTheClient)
 //  3. Within a key the first to wait is the first to start; the head of a queue is
-//     passed by at most 64 times, while its parent is at its own cap. Between keys
-//     that share limits the oldest goes first, and is not starved by younger ones
-//     that need fewer of them. (TestFirstInFirstOut, TestHeadIsPassedSoOften, TestClaim)
+//     passed by at most 64 times, while its parent is at its own cap. With
+//     [KeyLimits].Fair parents take turns instead: what one of them launched starts in
+//     order, and while it is not at its cap, each other parent passes its first task at
+//     most once. Between keys that share limits the oldest of those that are next goes
+//     first, and is not starved by younger ones that need fewer of them.
+//     (TestFirstInFirstOut, TestHeadIsPassedSoOften, TestEachParentPassesOnce,
+//     TestParentsTakeTurns, TestClaim)
 //  4. A lease is held until the child is known to be at rest, or Config.AbortGrace
 //     has passed; then the child is marked and listed as unstopped until it is.
 //     (TestLeaseIsHeldUntilAtRest, TestCancelWhenAbortFails,

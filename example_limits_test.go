@@ -71,3 +71,29 @@ func ExampleConfig_admit() {
 	// completed <nil>
 	// true
 }
+
+// One parent has launched many tasks for a model that runs one at a time, and then
+// another launches one. Where parents take turns it need not wait for all of them.
+func ExampleKeyLimits_fair() {
+	ctx := context.Background()
+	show := func(_ context.Context, turn subagent.Turn) (subagent.Result, error) {
+		fmt.Println(turn.Text)
+		return subagent.Result{Text: "done"}, nil
+	}
+	m, _ := subagent.New(subagent.Func(show), subagent.Config{Keys: subagent.KeyLimits{Default: 1, Fair: true}})
+	defer m.Close()
+	lease, _ := m.Acquire(ctx, subagent.Holder{Agent: "worker"}) // so that all of them wait
+	for _, prompt := range []string{"busy 1", "busy 2", "busy 3"} {
+		_, _ = m.Launch(ctx, subagent.LaunchInput{Parent: "busy", Agent: "worker", Prompt: prompt})
+	}
+	task, _ := m.Launch(ctx, subagent.LaunchInput{Parent: "other", Agent: "worker", Prompt: "other 1"})
+	fmt.Println("place by age:", task.Position)
+	lease.Release()
+	_, _ = m.WaitAll(ctx, subagent.Filter{})
+	// Output:
+	// place by age: 4
+	// busy 1
+	// other 1
+	// busy 2
+	// busy 3
+}

@@ -158,18 +158,21 @@ type queue struct {
 	all fifo
 
 	// lanes part the line by parent while a cap per parent is set, so that a
-	// parent at its cap holds up its own tickets only. nil without such a cap.
+	// parent at its cap holds up its own tickets only, or while parents take turns.
+	// nil otherwise.
 	lanes map[*semaphore]*lane
 	open  heap.Heap[*lane] // lanes whose parent is not at its cap
+	fair  bool             // lanes take turns; else the one with the oldest head is next
+	turns uint64           // given out so far
 
 	age   uint64             // seq of the ticket it competes with
 	home  *heap.Heap[*queue] // where it stands: m.fresh, or a semaphore's waiting; nil: idle
 	place int
 }
 
-func newQueue(byParent bool) *queue {
-	q := &queue{all: fifo{removals: 1}}
-	q.split(byParent)
+func newQueue(keys *KeyLimits) *queue {
+	q := &queue{all: fifo{removals: 1}, fair: keys.Fair}
+	q.split(keys.parted())
 	return q
 }
 
@@ -183,10 +186,23 @@ type lane struct {
 	head, tail *ticket
 	parked     bool // stands aside, and not in queue.open: its parent is at its cap
 	place      int
+	turn       uint64 // its place in the round, the lowest first; 0 where no turns are taken
 }
 
-func (l *lane) Before(o *lane) bool { return l.head.before(o.head) }
-func (l *lane) Place() *int         { return &l.place }
+func (l *lane) Before(o *lane) bool {
+	return l.turn < o.turn || l.turn == o.turn && l.head.before(o.head)
+}
+func (l *lane) Place() *int { return &l.place }
+
+// lineUp sends a lane to the end of the round, where turns are taken: when it joins,
+// and with each of its tickets that is granted. So no other lane comes before a head
+// twice, whatever leaves and joins meanwhile. One that stands aside keeps its turn.
+func (l *lane) lineUp() {
+	if q := l.queue; q.fair {
+		q.turns++
+		l.turn = q.turns
+	}
+}
 
 func (q *queue) push(t *ticket) {
 	q.all.push(t)
@@ -200,6 +216,7 @@ func (q *queue) joinLane(t *ticket) {
 	l := q.lanes[parent]
 	if l == nil {
 		l = &lane{queue: q, parent: parent, head: t}
+		l.lineUp()
 		q.lanes[parent] = l
 		if parent != nil {
 			parent.lanes = append(parent.lanes, l)
@@ -271,8 +288,11 @@ func (l *lane) leave() {
 	}
 }
 
-// candidate is the ticket that may start next: the oldest, passing over those
-// whose own parent is at its cap; nil when nobody may.
+// aside reports whether a waiting ticket is passed over: its parent is at its cap.
+func (t *ticket) aside() bool { return t.spot != nil && t.spot.lane.parked }
+
+// candidate is the ticket that may start next: the oldest, or that whose lane has
+// its turn, passing over those whose own parent is at its cap; nil when nobody may.
 func (q *queue) candidate() *ticket {
 	if q.lanes == nil {
 		return q.all.first()

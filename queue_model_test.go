@@ -59,7 +59,9 @@ func (x *modelled) under(k Key) bool {
 type queueModel struct {
 	m      *BackgroundManager
 	limits map[Key]int // as set; no entry, or 0: none of its own
-	all    []*modelled // who waits or holds, in order of arrival
+	fair   bool
+	rounds map[Key][]SessionID // of each queue: who has its turn when, if parents take turns
+	all    []*modelled         // who waits or holds, in order of arrival
 	ended  []*modelled
 	count  int
 	grants []string              // as the manager logged them, since they were last compared
@@ -143,13 +145,61 @@ func (q *queueModel) line(k Key) (line []*modelled) {
 	return line
 }
 
+// capped is whether its own parent, and nothing else, lets others pass it.
+func (x *modelled) capped(full map[Key]bool) bool {
+	return x.parent != "" && full[Key{ParentKey, string(x.parent)}]
+}
+
 // next is who would start first from a queue, room provided.
 func (q *queueModel) next(line []*modelled, full map[Key]bool) *modelled {
-	i := slices.IndexFunc(line, func(x *modelled) bool { return x.parent == "" || !full[Key{ParentKey, string(x.parent)}] })
-	if i < 0 || i > 0 && line[0].passes >= 64 {
+	if len(line) == 0 {
 		return nil
 	}
-	return line[i]
+	round := q.round(line)
+	if line[0].capped(full) && line[0].passes >= 64 {
+		return nil
+	}
+	first := func(fits func(*modelled) bool) *modelled {
+		i := slices.IndexFunc(line, func(x *modelled) bool { return fits(x) && !x.capped(full) })
+		if i < 0 {
+			return nil
+		}
+		return line[i]
+	}
+	if !q.fair {
+		return first(func(*modelled) bool { return true })
+	}
+	for _, parent := range round {
+		if x := first(func(x *modelled) bool { return x.parent == parent }); x != nil {
+			return x
+		}
+	}
+	return nil
+}
+
+// round is the order in which the parents of a queue have their turns: who has none
+// waiting any more leaves it, who is new comes last.
+func (q *queueModel) round(line []*modelled) []SessionID {
+	k := line[0].key()
+	round := slices.DeleteFunc(q.rounds[k], func(parent SessionID) bool {
+		return !slices.ContainsFunc(line, func(x *modelled) bool { return x.parent == parent })
+	})
+	for _, x := range line {
+		if !slices.Contains(round, x.parent) {
+			round = append(round, x.parent)
+		}
+	}
+	q.rounds[k] = round
+	return round
+}
+
+// served sends a parent to the end of the round.
+func (q *queueModel) served(x *modelled) {
+	k := x.key()
+	q.rounds[k] = slices.DeleteFunc(q.rounds[k], func(parent SessionID) bool { return parent == x.parent })
+	if slices.ContainsFunc(q.line(k), func(o *modelled) bool { return o.parent == x.parent }) {
+		q.rounds[k] = append(q.rounds[k], x.parent)
+	}
 }
 
 // dispatch starts, again and again, the oldest of all who can.
@@ -172,13 +222,14 @@ func (q *queueModel) dispatch() {
 			return
 		}
 		best := slices.MinFunc(ready, func(a, b *modelled) int { return slices.Index(q.all, a) - slices.Index(q.all, b) })
-		if head := q.line(best.key())[0]; head != best {
+		if head := q.line(best.key())[0]; head != best && head.capped(full) {
 			head.passes++
 		}
 		best.status, best.creating = Running, false
 		if best.task != "" {
 			best.status, best.creating = Starting, true
 		}
+		q.served(best)
 		q.want = append(q.want, best.name)
 	}
 }
@@ -240,7 +291,7 @@ func (q *queueModel) show(t *rapid.T) {
 			t.Logf("%s is %s; parent %q, agent %s, model %q, passed %d times", x.name, x.status, x.parent, x.agent, x.model, x.passes)
 		}
 	}
-	t.Logf("limits: %v", q.limits)
+	t.Logf("limits: %v; fair: %v, %v", q.limits, q.fair, q.rounds)
 }
 
 func (q *queueModel) checkLimits(t *rapid.T) {

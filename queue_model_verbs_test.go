@@ -213,9 +213,10 @@ func (q *queueModel) end(t *rapid.T) {
 }
 
 func checkQueueModel(t *rapid.T) {
-	q := &queueModel{limits: map[Key]int{}, answer: map[TaskID]chan error{}, over: make(chan struct{})}
+	q := &queueModel{limits: map[Key]int{}, rounds: map[Key][]SessionID{}, answer: map[TaskID]chan error{}, over: make(chan struct{})}
+	q.fair = rapid.Bool().Draw(t, "fair")
 	m, err := New(q.client(), Config{
-		Keys: KeyLimits{Default: 2}, Spawn: SpawnLimits{LivePerRoot: Off},
+		Keys: KeyLimits{Default: 2, Fair: q.fair}, Spawn: SpawnLimits{LivePerRoot: Off},
 		Task: TaskLimits{Start: Off}, AbortGrace: time.Hour, Logger: slog.New(q),
 	})
 	require.NoError(t, err)

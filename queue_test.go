@@ -300,43 +300,45 @@ func TestHotQueueServesOtherParents(t *testing.T) {
 // Only its own parent's cap lets the head of a queue be passed, and 64 times at
 // most: then the whole queue waits for it. The next head starts from nought.
 func TestHeadIsPassedSoOften(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newStage()
-		m := newManager(t, Func(s.run), Config{Keys: KeyLimits{Default: 2, PerParent: 1}, Spawn: SpawnLimits{LivePerRoot: Off}})
-		launch(t, m, asks("p", "m/other", "p's one"))
-		head := launch(t, m, asks("p", "m/x", "head"))
-		next := launch(t, m, asks("p", "m/x", "next"))
-		parent := func(i int) SessionID { return SessionID(fmt.Sprint("q", i)) }
-		for i := range 200 {
-			launch(t, m, asks(parent(i), "m/x", fmt.Sprint(i)))
-		}
-		for i := range 62 {
-			s.end(fmt.Sprint(i))
-		}
-		require.Equal(t, []string{"62", "63", "p's one"}, s.now(), "64 have passed")
-		s.end("62")
-		require.Equal(t, []string{"63", "p's one"}, s.now(), "the place stays free for the head")
-		require.Equal(t, 1, get(t, m, head.ID).Position)
-		require.NoError(t, m.CheckBooks(nil, nil))
-		s.end("63")
-		launch(t, m, asks("fresh", "m/x", "late"))
-		require.Equal(t, []string{"p's one"}, s.now())
+	for _, fair := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newStage()
+			m := newManager(t, Func(s.run), Config{Keys: KeyLimits{Default: 2, PerParent: 1, Fair: fair}, Spawn: SpawnLimits{LivePerRoot: Off}})
+			launch(t, m, asks("p", "m/other", "p's one"))
+			head := launch(t, m, asks("p", "m/x", "head"))
+			next := launch(t, m, asks("p", "m/x", "next"))
+			parent := func(i int) SessionID { return SessionID(fmt.Sprint("q", i)) }
+			for i := range 200 {
+				launch(t, m, asks(parent(i), "m/x", fmt.Sprint(i)))
+			}
+			for i := range 62 {
+				s.end(fmt.Sprint(i))
+			}
+			require.Equal(t, []string{"62", "63", "p's one"}, s.now(), "64 have passed")
+			s.end("62")
+			require.Equal(t, []string{"63", "p's one"}, s.now(), "the place stays free for the head")
+			require.Equal(t, 1, get(t, m, head.ID).Position)
+			require.NoError(t, m.CheckBooks(nil, nil))
+			s.end("63")
+			launch(t, m, asks("fresh", "m/x", "late"))
+			require.Equal(t, []string{"p's one"}, s.now())
 
-		s.end("p's one")
-		require.Equal(t, []string{"64", "head"}, s.now())
-		require.Equal(t, 1, get(t, m, next.ID).Position)
-		for i := 64; i < 64+62; i++ {
-			s.end(fmt.Sprint(i))
-		}
-		require.Equal(t, []string{"126", "head"}, s.now())
-		s.end("126")
-		require.Equal(t, []string{"127", "head"}, s.now(), "64 have passed the new head")
-		s.end("127")
-		require.Equal(t, []string{"head"}, s.now())
-		_, err := m.Cancel(t.Context(), next.ID, CancelOptions{})
-		require.NoError(t, err)
-		require.Equal(t, []string{"128", "head"}, s.now(), "who waited for it goes on when it leaves")
-	})
+			s.end("p's one")
+			require.Equal(t, []string{"64", "head"}, s.now())
+			require.Equal(t, 1, get(t, m, next.ID).Position)
+			for i := 64; i < 64+62; i++ {
+				s.end(fmt.Sprint(i))
+			}
+			require.Equal(t, []string{"126", "head"}, s.now())
+			s.end("126")
+			require.Equal(t, []string{"127", "head"}, s.now(), "64 have passed the new head")
+			s.end("127")
+			require.Equal(t, []string{"head"}, s.now())
+			_, err := m.Cancel(t.Context(), next.ID, CancelOptions{})
+			require.NoError(t, err)
+			require.Equal(t, []string{"128", "head"}, s.now(), "who waited for it goes on when it leaves")
+		})
+	}
 }
 
 // What runs depends on what there is room for, and not on the order in which the

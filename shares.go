@@ -56,7 +56,7 @@ func (m *BackgroundManager) semaphoreLocked(k Key) *semaphore {
 	if s == nil {
 		s = &semaphore{key: k, limit: m.cfg.Keys.limitOf(k)}
 		if k.Kind == ModelKey || k.Kind == AgentKey {
-			s.queue = newQueue(m.cfg.Keys.PerParent != Off)
+			s.queue = newQueue(&m.cfg.Keys)
 		}
 		m.sems.add(s)
 	}

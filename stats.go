@@ -156,10 +156,10 @@ func (m *BackgroundManager) configureLocked(k Key, limit int) {
 	case StartsKey:
 		keys.Starts = unlimited
 	case ParentKey:
-		byParent := keys.PerParent != Off
+		parted := keys.parted()
 		keys.PerParent = unlimited
-		if byParent != (unlimited != Off) {
-			m.splitLocked(unlimited != Off)
+		if parted != keys.parted() {
+			m.splitLocked(keys.parted())
 		}
 	}
 }

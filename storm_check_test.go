@@ -19,7 +19,7 @@ func (s *storm) check() {
 	for _, l := range s.lines { // who waits in Acquire is in its queue by now
 		for _, p := range l.places {
 			if p.life == nil && p.queued == 0 {
-				p.queued = s.tick()
+				s.queue(p)
 			}
 		}
 	}

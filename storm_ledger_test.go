@@ -23,7 +23,7 @@ type ledger struct {
 	hold   []*place // all that hold a lease
 	epochs []epoch
 	fresh  []*place    // that got their lease since the last rest
-	pairs  [][2]*place // one that waits, or waited, and a younger one that started before it
+	pairs  [][2]*place // one that waits, or waited, and one that started before it: a younger one, or it was its parent's turn
 
 	out        map[*call]bool
 	lastOut    map[call]time.Time // when such a call last returned; its entry is zero
@@ -186,7 +186,8 @@ func (s *storm) joined(l *life, t subagent.Task) {
 	if l.queued != 0 {
 		return
 	}
-	l.began, l.queued = time.Now(), s.tick()
+	l.began = time.Now()
+	s.queue(&l.place)
 	s.total[l.root]++
 	if t.Root != l.root || t.Depth != l.depth || t.Key != l.key || t.Parent != l.in.Parent {
 		s.wrong("task %s of %q has root %q, depth %d and key %v, and should have %q, %d and %v", t.ID, t.Parent, t.Root, t.Depth, t.Key, l.root, l.depth, l.key)

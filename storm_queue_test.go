@@ -18,12 +18,16 @@ type place struct {
 	lease  *subagent.Lease
 
 	called, queued int       // stamps: it joined its queue between them; queued 0: perhaps not yet
+	since          time.Time // when it was known to be in its queue …
+	sinceRound     int       // … and after how many rests
 	got            time.Time // when it was seen with its lease
 	left           time.Time // when it gave that back, or gave up
 	scanned        int       // how many of its line's starts it was compared with
 	round          int       // of rests, in which it got it
 	passes         int       // how often it was passed by …
 	sure           int       // … while it was certainly the first
+
+	turns map[subagent.SessionID]int // where parents take turns: who passed it by, and how often while it certainly was its own parent's first and had room under its cap
 }
 
 // line is one queue: its places in the order in which they were asked for, and those
@@ -43,6 +47,9 @@ func (l *line) add(p *place) { l.places = append(l.places, p) }
 func (l *line) drop(p *place) {
 	l.places = slices.DeleteFunc(l.places, func(o *place) bool { return o == p })
 }
+
+// queue takes in that a place is in its queue.
+func (s *storm) queue(p *place) { p.queued, p.since, p.sinceRound = s.tick(), time.Now(), s.rounds }
 
 // epoch is the limits in force from an instant on, as they were set.
 type epoch struct {
@@ -185,24 +192,30 @@ func (s *storm) gaveBack(p *place, at time.Time) {
 // before reports whether one certainly joined the queue before the other.
 func (p *place) before(o *place) bool { return p.queued != 0 && p.queued < o.called }
 
+// saw reports whether a place was certainly in its queue when another got its lease.
+func (p *place) saw(o *place) bool {
+	return p.queued != 0 && (o.got.After(p.since) || o.round > p.sinceRound)
+}
+
 // compare collects the younger ones that started before p, in an earlier instant if p
-// has started too.
+// has started too; where parents take turns, older ones as well.
 func (s *storm) compare(l *line, p *place) {
 	for ; p.scanned < len(l.started); p.scanned++ {
-		young := l.started[p.scanned]
-		if !p.got.IsZero() && !young.got.Before(p.got) {
+		other := l.started[p.scanned]
+		if !p.got.IsZero() && !other.got.Before(p.got) {
 			return
 		}
-		if p.before(young) {
-			s.pairs = append(s.pairs, [2]*place{p, young})
+		if p.before(other) || s.cfg.Keys.Fair && p != other && p.saw(other) {
+			s.pairs = append(s.pairs, [2]*place{p, other})
 		}
 	}
 }
 
 func (p *place) waits() bool { return p.queued != 0 && p.got.IsZero() && p.left.IsZero() }
 
-// checkOrder: nobody starts before an older one of its queue, unless that one's own
-// parent was at its cap; and the head of a queue is passed by 64 times at most.
+// checkOrder: nobody starts before an older one of its queue and parent, nor before one
+// of another parent, unless that was at its cap or it was not its turn; and the head of
+// a queue is passed by 64 times at most while its parent is at its cap.
 func (s *storm) checkOrder() {
 	for _, l := range s.lines {
 		for _, p := range l.places {
@@ -213,20 +226,51 @@ func (s *storm) checkOrder() {
 	}
 	for _, pair := range s.pairs {
 		old, young := pair[0], pair[1]
-		least, _ := s.bounds(parentKey(old.parent), young.got)
-		if old.parent == "" || s.heldAt(parentKey(old.parent), young.got) < least {
+		if older := old.before(young); older && old.parent == young.parent {
+			s.wrong("%s of %v started before the older %s of the same parent", young, young.key, old)
+		} else if s.cfg.Keys.Fair {
+			s.checkTurn(old, young)
+		} else if s.hadRoomUnderCap(old, young.got) {
 			s.wrong("%s of %v started before the older %s, whose parent has room", young, young.key, old)
 		}
+		if !old.before(young) {
+			continue
+		}
 		old.passes++
-		if s.wasFirst(old, young) {
+		if s.wasFirst(old, young, anybody) {
 			old.sure++
 		}
-		if old.sure == maxPasses+1 {
-			s.wrong("%s of %v was passed by more than %d times", old, old.key, maxPasses)
+		if old.sure == maxPasses+1+len(old.turns) {
+			s.wrong("%s of %v was passed by more than %d times", old, old.key, maxPasses+len(old.turns))
 		}
 	}
 	s.pairs = s.pairs[:0]
 	s.checkAge()
+}
+
+// hadRoomUnderCap reports whether a place's parent certainly was not at its cap.
+func (s *storm) hadRoomUnderCap(p *place, at time.Time) bool {
+	least, _ := s.bounds(parentKey(p.parent), at)
+	return p.parent == "" || s.heldAt(parentKey(p.parent), at) < least
+}
+
+// checkTurn: where parents take turns, each other one has one at most before the first
+// of a parent that is not at its cap.
+func (s *storm) checkTurn(first, other *place) {
+	if first.parent == other.parent {
+		return // an older one of its own
+	}
+	if first.turns == nil {
+		first.turns = map[subagent.SessionID]int{}
+	}
+	n := first.turns[other.parent]
+	if s.wasFirst(first, other, first.sibling) && s.hadRoomUnderCap(first, other.got) {
+		n++
+	}
+	first.turns[other.parent] = n
+	if n == 2 {
+		s.wrong("%s of %v was passed by %q twice", first, first.key, other.parent)
+	}
 }
 
 // checkAge: of the heads of different queues that compete for a limit the oldest goes
@@ -236,7 +280,7 @@ func (s *storm) checkAge() {
 	for _, young := range s.fresh {
 		for k, l := range s.lines {
 			for _, old := range l.places {
-				if k != young.key && old.waits() && old.before(young) && s.wasFirst(old, young) && s.hadRoom(old, young) {
+				if k != young.key && old.waits() && old.before(young) && s.wasNext(old, young) && s.hadRoom(old, young) {
 					s.wrong("%s of %v started before the older %s of %v", young, young.key, old, k)
 				}
 			}
@@ -263,17 +307,31 @@ func (p *place) String() string {
 
 const maxPasses = 64
 
-// wasFirst reports whether nobody who may be older waited in the place's queue when
-// a younger one passed by.
-func (s *storm) wasFirst(p, young *place) bool {
-	for _, o := range s.line(p.key).places {
-		started := !o.got.IsZero() && (o.got.Before(young.got) || o.round < young.round)
-		waited := !started && (o.left.IsZero() || !o.left.Before(young.got))
-		if o != p && waited && !p.before(o) {
-			return false
-		}
-	}
-	return true
+// mayWait reports whether a place may have been in its queue when another got its lease.
+func (p *place) mayWait(other *place) bool {
+	started := !p.got.IsZero() && (p.got.Before(other.got) || p.round < other.round)
+	return !started && (p.left.IsZero() || !p.left.Before(other.got))
+}
+
+func (p *place) sibling(o *place) bool { return p.parent == o.parent }
+
+func anybody(*place) bool { return true }
+
+// wasFirst reports whether nobody of those meant who may be older waited in the place's
+// queue when another one passed by.
+func (s *storm) wasFirst(p, other *place, meant func(*place) bool) bool {
+	return !slices.ContainsFunc(s.line(p.key).places, func(o *place) bool {
+		return o != p && meant(o) && o.mayWait(other) && !p.before(o)
+	})
+}
+
+// wasNext reports whether the first of a queue certainly was the next to start there:
+// where parents take turns, because no other parent's waited.
+func (s *storm) wasNext(p, other *place) bool {
+	taken := s.cfg.Keys.Fair && slices.ContainsFunc(s.line(p.key).places, func(o *place) bool {
+		return !o.sibling(p) && o.mayWait(other)
+	})
+	return !taken && s.wasFirst(p, other, anybody)
 }
 
 // checkWork: nobody waits for what is there. Who is the first of a queue may not be
@@ -298,7 +356,8 @@ func (s *storm) firsts(waiting []*place) (firsts []*place) {
 		return p.parent != "" && s.full(parentKey(p.parent))
 	})
 	for _, p := range competes {
-		if !slices.ContainsFunc(competes, func(o *place) bool { return o.before(p) }) {
+		older := func(o *place) bool { return o.before(p) && (!s.cfg.Keys.Fair || o.sibling(p)) }
+		if !slices.ContainsFunc(competes, older) {
 			firsts = append(firsts, p)
 		}
 	}

@@ -99,6 +99,7 @@ func (s *storm) config() subagent.Config {
 		},
 		AbortGrace: time.Duration(2*n(5)) * time.Second,
 	}
+	c.Keys.Fair = s.rng.IntN(2) == 0
 	if s.rng.IntN(3) == 0 {
 		c.Task.QueueWait = time.Duration(n(40)) * time.Second
 	}
