@@ -73,7 +73,7 @@ type BackgroundManager struct {
 	timer     *time.Timer // the one timer; fires at or before the first deadline
 	timerAt   instant     // 0: it is not set
 
-	book     logbook       // lines to be logged
+	book     serial[line]  // lines to be logged
 	routines int           // goroutines of ours that run
 	quiet    chan struct{} // closed when the last of them ends; made by Shutdown
 

@@ -313,7 +313,7 @@ func (m *BackgroundManager) outLocked() (calls []UnstoppedCall) {
 	for session, r := range m.releasing {
 		calls = append(calls, UnstoppedCall{Op: "release", Task: r.task, Session: session, Err: r.err})
 	}
-	if m.book.writing {
+	if m.book.working {
 		calls = append(calls, UnstoppedCall{Op: "log"})
 	}
 	slices.SortFunc(calls, func(a, b UnstoppedCall) int {
