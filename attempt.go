@@ -13,9 +13,10 @@ import (
 type callState uint8
 
 const (
-	creating  callState = iota // Create is out
-	prompting                  // Prompt is out
-	returned                   // neither is
+	creating    callState = iota // Create is out
+	introducing                  // the session is there, and its hook is told of it
+	prompting                    // Prompt is out
+	returned                     // neither is
 )
 
 // attempt is one try of a run: the client's Create and Prompt, made by one
@@ -157,6 +158,9 @@ func (m *BackgroundManager) runAttempt(a *attempt) (next *attempt) {
 		over = true
 		return nil
 	}
+	if m.cfg.Hooks.SessionCreated != nil {
+		m.introduce(a)
+	}
 	var result Result
 	if a.ctx.Err() == nil { // else it was stopped meanwhile: no prompt goes out, and nothing runs
 		err = guard("prompt", func() (err error) {
@@ -232,12 +236,20 @@ func (m *BackgroundManager) created(a *attempt, id SessionID, err error) (goOn b
 	return false
 }
 
-// adoptLocked makes the new session the task's and lets the prompt go out.
+// adoptLocked makes the new session the task's and lets the prompt go out, at once or
+// after the hook.
 func (m *BackgroundManager) adoptLocked(a *attempt) {
-	a.call = prompting
 	a.task.session = a.session
 	m.bySession[a.session] = a.task
 	m.disarmLocked(&a.deadline)
+	m.emitLocked(a.task, TopicSession, nil)
+	if a.call = introducing; m.cfg.Hooks.SessionCreated == nil {
+		m.promptLocked(a)
+	}
+}
+
+func (m *BackgroundManager) promptLocked(a *attempt) {
+	a.call = prompting
 	m.transition(a.task, onPrompted, nil)
 }
 

@@ -292,6 +292,7 @@ func (m *BackgroundManager) launchLocked(t *task, o origin) error {
 		m.armLocked(t.queueWait, t.queued.after(t.limits.QueueWait))
 	}
 	m.countWatchesLocked(t)
+	m.emitLocked(t, TopicStatus, nil)
 	return nil
 }
 

@@ -324,6 +324,7 @@ func (m *BackgroundManager) cameBackLocked(b *mailbox, now instant) {
 func (m *BackgroundManager) takenLocked(b *mailbox, now instant) {
 	batched := b.batched
 	b.closeBatch()
+	m.emitToldLocked(batched)
 	if b.held() || b.orphaned() {
 		heir := b.origin.under.owner.heirLocked()
 		m.bringLocked(heir, batched...)

@@ -183,6 +183,7 @@ type task struct {
 
 	queueWait              *deadline // while it waits, if that is limited
 	queued, started, ended instant
+	events                 uint64  // told of it so far
 	ending                 *ending // made by the first who waits for the run's end
 }
 
@@ -249,6 +250,9 @@ func (m *BackgroundManager) transition(t *task, on trigger, r *Reason) bool {
 		t.reason = r
 	}
 	m.logTransitionLocked(t, from)
+	if !to.Terminal() {
+		m.emitLocked(t, TopicStatus, nil)
+	}
 	if t.reason.is(ParentGone) && from < Stopping {
 		m.doomLocked(t)
 	}
@@ -260,6 +264,7 @@ func (m *BackgroundManager) transition(t *task, on trigger, r *Reason) bool {
 	}
 	if to.Terminal() {
 		m.settleLocked(t)
+		m.emitLocked(t, TopicStatus, nil) // only now: it shows the whole ending
 	}
 	return true
 }
