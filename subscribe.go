@@ -69,8 +69,8 @@ type Event struct {
 	// Progress is what the host told, for TopicProgress; else zero. What Tool.Input
 	// and Err refer to is the host's own.
 	Progress SessionEvent
-	// Dropped is how many events this subscription has lost right before this one.
-	// Hooks lose none between two calls that are counted here: see Stats.
+	// Dropped is how many events this subscription has lost right before this one; 0
+	// for hooks, whose losses are counted in Stats alone.
 	Dropped int
 }
 
