@@ -36,6 +36,8 @@ type storm struct {
 	errMu sync.Mutex
 	errs  []error
 
+	audiences []*audience // do not change once the storm has begun
+
 	setMu sync.Mutex // one SetLimit at a time, so that it is known which came last
 	mu    sync.Mutex // guards the ledger; never held during a verb that changes anything
 	ledger
@@ -64,6 +66,7 @@ func newStorm(t *testing.T, seed uint64, mode string) *storm {
 		t.Fatal(err)
 	}
 	s.m = m
+	s.listen()
 	return s
 }
 
@@ -110,6 +113,9 @@ func (s *storm) config() subagent.Config {
 	}
 	if s.rng.IntN(8) == 0 {
 		c.Mailbox.Render = s.render
+	}
+	if s.seed%3 == 1 {
+		c.Hooks = s.hooks()
 	}
 	if s.rng.IntN(12) == 0 {
 		c.Logger = slog.New(slog.NewTextHandler(logs{s}, nil))
