@@ -22,8 +22,8 @@ import (
 type Hooks struct {
 	// SessionCreated is called when a run's session is there, before it is prompted,
 	// and holds that up: for one second at most, then the prompt goes out and the hook
-	// is left behind. ctx ends then, or when the task is stopped, which is not prompted
-	// any more. Each runs in a goroutine of its own.
+	// is left behind. ctx ends then, or when the task is stopped, with its Reason as the
+	// cause; it is not prompted any more. Each call has a goroutine of its own.
 	SessionCreated func(ctx context.Context, t Task)
 
 	Queued      func(Event) // a run waits for its lease

@@ -297,6 +297,9 @@ func TestStoppedInSessionCreated(t *testing.T) {
 					m := newManager(t, client, Config{Hooks: Hooks{SessionCreated: func(ctx context.Context, _ Task) {
 						<-ctx.Done()
 						ended = time.Now()
+						var why *Reason
+						require.ErrorAs(t, context.Cause(ctx), &why)
+						require.Equal(t, c.want, why.Code)
 						if !heeds {
 							time.Sleep(2 * time.Second)
 						}

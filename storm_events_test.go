@@ -241,8 +241,21 @@ func (s *storm) checkEvents() {
 			if h.endings > 1 || !partly && (h.endings != 1 || l.ended == nil || h.status != l.ended.Status) {
 				s.wrong("%s hears of %d endings of task %s, and that it is %v", a.name, h.endings, l.id, h.status)
 			}
+			if !partly && !a.plain && l.ended != nil {
+				s.whole(a, h, *l.ended)
+			}
 		}
 		a.mu.Unlock()
+	}
+}
+
+// whole sees that a task's session and its progress were told of.
+func (s *storm) whole(a *audience, h *hearsay, t subagent.Task) {
+	sessions, session := h.topics[subagent.TopicSession], t.Session != ""
+	heard := h.topics[subagent.TopicProgress] > 0
+	if sessions > 1 || sessions == 1 != session || heard != !t.Progress.LastActivity.IsZero() {
+		s.wrong("%s hears %d times of a session of task %s, which has %q, and of its progress: %v; it was last active at %v",
+			a.name, sessions, t.ID, t.Session, heard, t.Progress.LastActivity)
 	}
 }
 

@@ -80,8 +80,8 @@ func (e Event) clone() Event {
 	return e
 }
 
-// maxEvents is how many events wait for one subscriber: some hundred whole runs, so
-// that one that looks away for a moment loses nothing, at half a megabyte.
+// maxEvents is how many events wait for one subscriber: those of well over a hundred
+// whole runs, so that one that looks away for a moment loses nothing, at about 1 MB.
 const maxEvents = 1024
 
 // subscription is one Subscribe. Guarded by mu, but for what does not change.

@@ -95,6 +95,7 @@ func TestOneTerminalEvent(t *testing.T) {
 		"cancelled":         {in: taking("p", "1h"), stop: ByUser, want: append(slices.Clone(began), "stopping", "cancelled", "(told)")},
 		"cancelled, silent": {in: taking("p", "1h"), stop: ByParent, want: append(slices.Clone(began), "stopping", "cancelled")},
 		"interrupted":       {in: taking("p", "interrupted"), want: append(slices.Clone(began), "stopping", "interrupted", "(told)")},
+		"panicked":          {in: taking("p", "panicked"), want: append(slices.Clone(began), "stopping", "failed", "(told)")},
 		"in the queue": {
 			in: taking("p", "1s"), want: []string{"pending", "failed", "(told)"},
 			cfg: Config{Keys: KeyLimits{Default: 1}, Task: TaskLimits{QueueWait: time.Second}},
@@ -106,8 +107,11 @@ func TestOneTerminalEvent(t *testing.T) {
 				client := timed()
 				prompt := client.prompt
 				client.prompt = func(ctx context.Context, id SessionID, p Prompt) (Result, error) {
-					if p.Text == "interrupted" {
+					switch p.Text {
+					case "interrupted":
 						return Result{}, errors.New("no line")
+					case "panicked":
+						panic("client")
 					}
 					return prompt(ctx, id, p)
 				}

@@ -190,7 +190,7 @@ var table = []mutant{
 	{"subscribers share an event", "subscribe.go", "e := late.clone()", "e := *late.Event"},
 	{"a subscription outlives its loop", "subscribe.go", "		defer m.unsubscribe(s)\n", ""},
 	{"a subscription outlives its context", "subscribe.go", "context.AfterFunc(ctx, func() { m.unsubscribe(s) })", "context.AfterFunc(ctx, func() {})"},
-	{"a subscription outlives Close", "subscribe.go", "		m.dismissSubscriberLocked(s)\n", ""},
+	{"a subscription outlives Close", "subscribe.go", "		m.dismissSubscriberLocked(s)\n", "		_ = s\n"},
 	{"what waits at Close is lost", "subscribe.go", "	if len(s.waiting) > 0 {\n", "	if len(s.waiting) > 0 && !s.over {\n"},
 	{"an iterator is ranged over twice", "subscribe.go", "	first := !s.ranged\n", "	first := true\n"},
 	{"subscribers hear of all tasks", "subscribe.go", "!s.topics[topic] || !s.match(t)", "!s.topics[topic]"},
