@@ -138,15 +138,18 @@ func (s *storm) hooks() subagent.Hooks {
 	a.plain = true
 	told := func(e subagent.Event) {
 		s.mu.Lock()
-		late := !s.closed.IsZero() && s.closed.Before(time.Now())
+		l, late := s.lifeOf(e.Task), !s.closed.IsZero() && s.closed.Before(time.Now())
 		s.mu.Unlock()
 		if late {
 			s.wrong("a hook begins after the end")
 		}
+		if l == nil {
+			return
+		}
 		c := s.enter(opHooks, nil, "")
 		defer s.leave(c, outcome{})
 		a.hear(s, e)
-		s.misbehave(context.Background(), s.dice("hook", e.Task.Labels["n"], e.Seq), e.Task)
+		s.misbehave(context.Background(), s.dice("hook", e.Task.Labels["n"], e.Seq), l, e.Task)
 	}
 	h := subagent.Hooks{
 		Queued: told, Starting: told, Running: told, InputNeeded: told, Stopping: told, Ended: told, Told: told,
@@ -181,11 +184,11 @@ func (s *storm) introduced(ctx context.Context, t subagent.Task) {
 		defer s.mu.Unlock()
 		l.barred = ctx.Err() != nil && time.Since(l.intro) < hookTime
 	}()
-	s.misbehave(ctx, s.dice("hook", t.Labels["n"]), t)
+	s.misbehave(ctx, s.dice("hook", t.Labels["n"]), l, t)
 }
 
 // misbehave is what a hook does besides.
-func (s *storm) misbehave(ctx context.Context, r *rand.Rand, t subagent.Task) {
+func (s *storm) misbehave(ctx context.Context, r *rand.Rand, l *life, t subagent.Task) {
 	if s.calm.Load() || r.Float64() >= s.faults {
 		return
 	}
@@ -202,7 +205,7 @@ func (s *storm) misbehave(ctx context.Context, r *rand.Rand, t subagent.Task) {
 		case <-time.After(s.while(r, time.Second)):
 		}
 	case 5:
-		s.cancel(context.WithoutCancel(ctx), r, s.known(t.ID))
+		s.cancel(context.WithoutCancel(ctx), r, l)
 	case 6:
 		_, _ = s.m.Get(t.ID)
 		_ = s.m.List(subagent.Filter{Root: t.Root})

@@ -185,7 +185,7 @@ var table = []mutant{
 	{"events are counted only when heard", "subscribe.go", "	t.events++\n	if len(m.subscriptions) > 0 || m.hooks.table != nil {\n", "	if len(m.subscriptions) > 0 || m.hooks.table != nil {\n		t.events++\n"},
 	{"a subscriber is kept everything", "subscribe.go", "len(s.waiting) >= maxEvents", "len(s.waiting) >= 1<<30"},
 	{"progress drives out endings", "subscribe.go", "	if lost && e.Topic == TopicProgress {\n", "	if false {\n"},
-	{"losses before a loss are forgotten", "subscribe.go", "dropped += oldest.dropped + 1", "dropped++"},
+	{"losses before a loss are forgotten", "subscribe.go", "dropped += oldest.dropped + 1", "dropped += min(oldest.dropped, 0) + 1"},
 	{"losses are not counted", "subscribe.go", "			m.eventsLost++\n", ""},
 	{"subscribers share an event", "subscribe.go", "e := late.clone()", "e := *late.Event"},
 	{"a subscription outlives its loop", "subscribe.go", "		defer m.unsubscribe(s)\n", ""},
@@ -206,6 +206,7 @@ var table = []mutant{
 	{"the first hook of a session keeps others from it", "hooks.go", "		defer second(ctx, t.clone())\n		first(ctx, t)\n", "		first(ctx, t)\n		second(ctx, t.clone())\n"},
 	{"hooks share an event", "hooks.go", "h.call(h.e.clone())", "h.call(*h.e)"},
 	{"a hook that ends its goroutine ends the others", "serial.go", "			s.serveLocked(m)\n", ""},
+	{"lost log lines are not counted", "log.go", "	m.book.waiting[n-1].lost++\n", ""},
 	{"hooks run in no order", "serial.go", "		j.do(m)\n", "		m.mu.Lock()\n		m.goLocked(func() { j.do(m) })\n		m.mu.Unlock()\n"},
 
 	// The end.
