@@ -273,10 +273,10 @@ func TestSubscribeEnds(t *testing.T) {
 		require.False(t, byContext.ended())
 		cancel()
 		require.True(t, byContext.ended())
+		require.Equal(t, 1, m.Stats().Events.Subscribers)
 		for range forgotten {
 			t.Fatal("its context has ended")
 		}
-		require.Equal(t, 1, m.Stats().Events.Subscribers)
 		require.False(t, byClose.ended())
 		require.NoError(t, m.Close())
 		require.True(t, byClose.ended())
