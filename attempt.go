@@ -13,9 +13,10 @@ import (
 type callState uint8
 
 const (
-	creating  callState = iota // Create is out
-	prompting                  // Prompt is out
-	returned                   // neither is
+	creating    callState = iota // Create is out
+	introducing                  // the session is there, and its hook is told of it
+	prompting                    // Prompt is out
+	returned                     // neither is
 )
 
 // attempt is one try of a run: the client's Create and Prompt, made by one
@@ -180,7 +181,10 @@ func (m *BackgroundManager) opened(a *attempt, req CreateRequest) (session Sessi
 		session, err = m.client.Create(a.ctx, req)
 		return err
 	})
-	return session, m.created(a, session, err)
+	if goOn = m.created(a, session, err); goOn && m.cfg.Hooks.SessionCreated != nil {
+		m.introduce(a)
+	}
+	return session, goOn
 }
 
 // reopened takes in that an attempt goes on in the session that its task has.
@@ -194,7 +198,8 @@ func (m *BackgroundManager) reopened(a *attempt) (session SessionID, goOn, known
 	m.freeLocked(&t.ticket, &a.lease, shareStarts)
 	a.session = t.session
 	if a.current() && t.status == Starting {
-		m.adoptLocked(a)
+		m.disarmLocked(&a.deadline)
+		m.promptLocked(a)
 		return t.session, true, true
 	}
 	a.call, a.turnOver = returned, true // nothing was begun
@@ -266,12 +271,20 @@ func (m *BackgroundManager) created(a *attempt, id SessionID, err error) (goOn b
 	return false
 }
 
-// adoptLocked makes the new session the task's and lets the prompt go out.
+// adoptLocked makes the new session the task's and lets the prompt go out, at once or
+// after the hook.
 func (m *BackgroundManager) adoptLocked(a *attempt) {
-	a.call = prompting
 	a.task.session = a.session
 	m.bySession[a.session] = a.task
 	m.disarmLocked(&a.deadline)
+	m.emitLocked(a.task, TopicSession, nil)
+	if a.call = introducing; m.cfg.Hooks.SessionCreated == nil {
+		m.promptLocked(a)
+	}
+}
+
+func (m *BackgroundManager) promptLocked(a *attempt) {
+	a.call = prompting
 	m.transition(a.task, onPrompted, nil)
 }
 

@@ -128,7 +128,7 @@ func (c *checker) task(t *task) {
 		c.that(t.cur.lease.has(shareKey), "task %s is %s without a lease", t.id, t.status)
 		c.that(t.cur.place > 0 && m.attempts[t.cur.place-1] == t.cur, "the attempt of task %s is not listed", t.id)
 		c.that(t.status != Stopping || t.cur.deadline.place != 0 || m.phase == over, "task %s is stopping without a deadline", t.id)
-		c.that(t.status != Starting || t.limits.Start == Off || t.cur.deadline.place != 0, "task %s is starting without a deadline", t.id)
+		c.that(t.status != Starting || t.limits.Start == Off || t.cur.call == introducing || t.cur.deadline.place != 0, "task %s is starting without a deadline", t.id)
 	} else if t.status != Pending {
 		c.that(t.ticket.sems == [numShares]*semaphore{}, "task %s is %s and names limits", t.id, t.status)
 	}

@@ -61,7 +61,10 @@ type Config struct {
 	// CanLaunch. Defaults to nil: all are admitted.
 	Admit func(context.Context, LaunchInput, Lineage) error
 
-	// Logger gets one line per transition and per failed delivery, never a prompt
+	// Hooks are told what becomes of tasks. Defaults to none.
+	Hooks Hooks
+
+	// Logger gets one line per transition and per failed delivery or hook, never a prompt
 	// or a result. A run that failed or was interrupted, and a delivery that failed,
 	// are warnings; of the error they name the class or the Go type alone, since its
 	// text may hold what a model wrote, or a secret: Task.Reason and Pending have it.

@@ -281,6 +281,7 @@ func (m *BackgroundManager) takenLocked(b *mailbox, now instant) {
 	batched := b.batched
 	b.wakeLaterLocked(m, now)
 	b.closeBatch()
+	m.emitToldLocked(batched)
 	if b.held() || b.orphaned() {
 		b.repayLocked()
 		heir := b.origin.under.owner.heirLocked()

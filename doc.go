@@ -69,16 +69,23 @@
 //     is the test that always holds.
 //     (TestThreeSiblings, TestSilentCancelClosesBatch, TestLaunchWhileTheLastEnds,
 //     TestInheritedTasksKeepTheBatchOpen)
-//  10. A panic in the host's code, or runtime.Goexit, fails one task or one delivery
-//     and nothing else.
+//  10. A panic in the host's code, or runtime.Goexit, fails one task, one delivery or
+//     one hook and nothing else.
 //     (TestFailuresOfTheClient, TestLogging, TestOwnRender, TestErrorsOfTheHost,
-//     TestGoexitInTheHost, TestHostileReceiver, TestGoexitInRender)
+//     TestGoexitInTheHost, TestHostileReceiver, TestGoexitInRender, TestHookThatPanics)
 //  11. Shutdown and Close are bounded and leave no goroutine but calls of the host
 //     that never return, which they list. (TestCloseIsBounded,
-//     TestLogThatBlocksHoldsUpNothing, TestFailedReleaseIsListed)
+//     TestLogThatBlocksHoldsUpNothing, TestFailedReleaseIsListed, TestHookThatBlocks,
+//     TestSessionCreatedHangs)
 //  12. A refused call changes nothing, and names the field or limit, its value and
 //     the rule. (TestLaunchRefused, TestConfigNumbers, TestConfigAgents,
-//     TestLimitsOfNamesRefused, TestSetLimitRefused, TestFilterRefused)
+//     TestLimitsOfNamesRefused, TestSetLimitRefused, TestFilterRefused,
+//     TestSubscribeRefused)
+//  13. Who subscribes is told of each run's ending exactly once, with all of it, in the
+//     order of the task's events, or that events were dropped. Nothing waits for a
+//     subscriber or a hook, but a prompt for SessionCreated, for a second.
+//     (TestOneTerminalEvent, TestStuckSubscriber, TestHookThatBlocks,
+//     TestSessionCreatedHangs)
 //
 // # Caveats
 //

@@ -230,6 +230,7 @@ func (m *BackgroundManager) hearTaskLocked(t *task, e SessionEvent) {
 	if e.Kind < numEventKinds && heard[e.Kind] != nil {
 		heard[e.Kind](p, &e)
 	}
+	m.emitLocked(t, TopicProgress, &e)
 	switch asks := p.asking != ""; {
 	case asks && t.status == Running:
 		m.transition(t, onAsk, nil)

@@ -326,6 +326,7 @@ func (m *BackgroundManager) joinLocked(t *task, parent *ParentContext) {
 		m.armLocked(t.queueWait, t.queued.after(t.limits.QueueWait))
 	}
 	m.countWatchesLocked(t)
+	m.emitLocked(t, TopicStatus, nil)
 }
 
 // dueLocked is a pending task's deadline: it waited too long.

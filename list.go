@@ -18,7 +18,7 @@ type Filter struct {
 	Under    SessionID // tasks below this session, at any depth; not the task that runs in it
 	Agent    string
 	Labels   map[string]string // all of these
-	Statuses []Status          // one of these; not for WaitAny and WaitAll
+	Statuses []Status          // one of these, for Subscribe at the event; not for WaitAny and WaitAll
 
 	After TaskID // for List only: those launched after this one
 	Limit int    // for List only: at most so many. Defaults to 0: all.

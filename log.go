@@ -15,19 +15,13 @@ import (
 // is logged.
 const maxLines = 10_000
 
-// logbook is what waits to be logged. Guarded by mu.
-type logbook struct {
-	lines   []line
-	dropped int  // lines that found no room
-	writing bool // the goroutine that writes them runs
-}
-
 type line struct {
 	at    time.Time
 	level slog.Level
 	msg   string
 	attrs []slog.Attr
 	err   error // of the host: looked at by the goroutine that writes
+	lost  int   // lines that found no room after the one before
 }
 
 func (m *BackgroundManager) logLocked(level slog.Level, msg string, attrs ...slog.Attr) {
@@ -38,15 +32,16 @@ func (m *BackgroundManager) logErrorLocked(level slog.Level, msg string, err err
 	if m.log == nil || m.phase == over { // a call that comes back later is too late for the log
 		return
 	}
-	if len(m.book.lines) >= maxLines {
-		m.book.dropped++
+	n := len(m.book.waiting)
+	if n < maxLines {
+		m.book.addLocked(m, line{at: time.Now(), level: level, msg: msg, attrs: attrs, err: err})
 		return
 	}
-	m.book.lines = append(m.book.lines, line{time.Now(), level, msg, attrs, err})
-	if !m.book.writing {
-		m.book.writing = true
-		m.goLocked(m.writeLog)
+	if m.book.waiting[n-1].lost == 0 {
+		m.book.addLocked(m, line{at: time.Now(), level: slog.LevelWarn, msg: "log lines dropped"})
+		n++
 	}
+	m.book.waiting[n-1].lost++
 }
 
 // logTransitionLocked notes where a task went and why, in words that carry
@@ -76,36 +71,8 @@ func (m *BackgroundManager) logDeliveryLocked(b *mailbox) {
 		slog.String("notification", b.batch.ID), slog.String("parent", string(b.origin.Parent)), slog.Int("try", b.tries))
 }
 
-// writeLog is the goroutine that writes the log.
-func (m *BackgroundManager) writeLog() {
-	over := false
-	defer func() {
-		if !over { // the handler ended the goroutine: the next line has another one
-			m.mu.Lock()
-			defer m.mu.Unlock()
-			m.book.writing = false
-		}
-	}()
-	for lines := m.nextLines(); lines != nil; lines = m.nextLines() {
-		for _, l := range lines {
-			_ = guard("log", func() error { return l.write(m.log.Handler()) })
-		}
-	}
-	over = true
-}
-
-// nextLines takes what there is to write; with nothing the writer is over.
-func (m *BackgroundManager) nextLines() []line {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if n := m.book.dropped; n > 0 {
-		m.book.dropped = 0
-		m.book.lines = append(m.book.lines, line{time.Now(), slog.LevelWarn, "log lines dropped", []slog.Attr{slog.Int("lines", n)}, nil})
-	}
-	lines := m.book.lines
-	m.book.lines = nil
-	m.book.writing = lines != nil
-	return lines
+func (l line) do(m *BackgroundManager) {
+	_ = guard("log", func() error { return l.write(m.log.Handler()) })
 }
 
 func (l *line) write(h slog.Handler) error {
@@ -115,6 +82,9 @@ func (l *line) write(h slog.Handler) error {
 	}
 	r := slog.NewRecord(l.at, l.level, l.msg, 0)
 	r.AddAttrs(l.attrs...)
+	if l.lost > 0 {
+		r.AddAttrs(slog.Int("lines", l.lost))
+	}
 	if l.err != nil {
 		r.AddAttrs(slog.String("error", errorKind(l.err)))
 	}

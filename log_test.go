@@ -171,3 +171,32 @@ func TestNothingIsLoggedAfterClose(t *testing.T) {
 		require.Len(t, log.lines, n)
 	})
 }
+
+// A log that is overrun says how many lines it lost, and where.
+func TestLogLinesDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		let, log := make(chan struct{}), &logged{}
+		m := newManager(t, timed(), Config{Logger: slog.New(slow{log, let}), Keys: KeyLimits{Default: Off}, Spawn: SpawnLimits{LivePerRoot: Off}})
+		for range 4000 { // three lines each, and one is out
+			launch(t, m, taking("p", "1s"))
+		}
+		pass(time.Minute)
+		close(let)
+		synctest.Wait()
+		launch(t, m, taking("p", "1s"))
+		pass(time.Minute)
+		require.Len(t, log.lines, 1+maxLines+1+3)
+		require.Equal(t, "WARN log lines dropped lines=1999", log.lines[1+maxLines])
+	})
+}
+
+// slow is a log that waits.
+type slow struct {
+	*logged
+	let chan struct{}
+}
+
+func (h slow) Handle(ctx context.Context, r slog.Record) error {
+	<-h.let
+	return h.logged.Handle(ctx, r)
+}

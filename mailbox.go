@@ -59,7 +59,8 @@ type due struct {
 	task  *task
 	at    instant // when it ended
 	past  *Notice // what there is to tell, once the task went on to another run; nil: it is read off the task
-	quiet bool    // it asks for no turn
+	run   int32
+	quiet bool // it asks for no turn
 }
 
 // mailboxLocked finds or makes the mailbox of an origin's parent.
@@ -98,7 +99,7 @@ func (m *BackgroundManager) oweLocked(t *task) {
 		b.inherited--
 	}
 	if !t.silent && !t.reason.is(ParentGone) {
-		m.bringLocked(b, due{task: t, at: t.ended, quiet: t.quiet})
+		m.bringLocked(b, due{task: t, at: t.ended, run: t.run, quiet: t.quiet})
 	}
 	m.postLocked(b, t.ended)
 	m.bequeathLocked(t, t.ended)

@@ -67,13 +67,18 @@ type BackgroundManager struct {
 	unstopped map[*task]struct{} // tasks with a child that may still be running
 	watches   map[*watch]struct{}
 	told      deliveries
-	silent    bool // the notifier turned out to be none
+
+	subscriptions map[*subscription]struct{}
+	eventsLost    int // to subscribers
+	hooks         hooking
+
+	silent bool // the notifier turned out to be none
 
 	deadlines heap.Heap[*deadline]
 	timer     *time.Timer // the one timer; fires at or before the first deadline
 	timerAt   instant     // 0: it is not set
 
-	book     logbook       // lines to be logged
+	book     serial[line]  // lines to be logged
 	routines int           // goroutines of ours that run
 	quiet    chan struct{} // closed when the last of them ends; made by Shutdown
 
@@ -104,21 +109,23 @@ func New(client SessionClient, cfg Config) (*BackgroundManager, error) {
 		return nil, err
 	}
 	m := &BackgroundManager{
-		client:    client,
-		caps:      capabilitiesOf(client),
-		log:       cfg.Logger,
-		cfg:       cfg,
-		epoch:     time.Now().Add(-time.Nanosecond), // so that no instant is 0
-		byID:      map[TaskID]*task{},
-		bySession: map[SessionID]*task{},
-		mailboxes: map[SessionID]*mailbox{},
-		roots:     map[SessionID]*root{},
-		waiters:   map[*waiter]struct{}{},
-		unstopped: map[*task]struct{}{},
-		watches:   map[*watch]struct{}{},
-		releasing: map[SessionID]release{},
-		hurry:     make(chan struct{}),
-		shutdown:  make(chan struct{}),
+		client:        client,
+		caps:          capabilitiesOf(client),
+		log:           cfg.Logger,
+		cfg:           cfg,
+		epoch:         time.Now().Add(-time.Nanosecond), // so that no instant is 0
+		byID:          map[TaskID]*task{},
+		bySession:     map[SessionID]*task{},
+		mailboxes:     map[SessionID]*mailbox{},
+		roots:         map[SessionID]*root{},
+		waiters:       map[*waiter]struct{}{},
+		unstopped:     map[*task]struct{}{},
+		watches:       map[*watch]struct{}{},
+		subscriptions: map[*subscription]struct{}{},
+		hooks:         hooking{table: cfg.Hooks.table(), out: map[*attempt]struct{}{}},
+		releasing:     map[SessionID]release{},
+		hurry:         make(chan struct{}),
+		shutdown:      make(chan struct{}),
 	}
 	m.global = m.sems.add(&semaphore{key: Key{Kind: GlobalKey}, limit: cfg.Keys.Global})
 	m.starts = m.sems.add(&semaphore{key: Key{Kind: StartsKey}, limit: cfg.Keys.Starts})

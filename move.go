@@ -100,6 +100,7 @@ func (m *BackgroundManager) refileLocked(t *task, o origin) {
 	m.adoptChildLocked(t, o)
 	m.replantLocked(all, o)
 	m.rewatchLocked(all, watched)
+	m.emitLocked(t, TopicMoved, nil)
 	m.logLocked(slog.LevelInfo, "task moved", slog.String("task", string(t.id)), slog.String("parent", string(o.Parent)))
 }
 

@@ -29,8 +29,8 @@ type UnstoppedError struct{ Calls []UnstoppedCall }
 // has not returned.
 type UnstoppedCall struct {
 	// Op is the call that is out: "create", "prompt", "abort", "notify", "log",
-	// "statuses" of a host under [Blocking], or "release", which may also have failed
-	// with Err; "" if none is.
+	// "hook" for Hooks.SessionCreated, "hooks" for any other, "statuses" of a host under
+	// [Blocking], or "release", which may also have failed with Err; "" if none is.
 	Op      string
 	Task    TaskID
 	Session SessionID // for "notify" the parent's
@@ -268,6 +268,7 @@ func (m *BackgroundManager) finish() {
 	if m.timer != nil {
 		m.timer.Stop()
 	}
+	m.endEventsLocked()
 	calls := m.outLocked()
 	for range left {
 		calls = append(calls, UnstoppedCall{Op: "statuses"})
@@ -313,9 +314,10 @@ func (m *BackgroundManager) outLocked() (calls []UnstoppedCall) {
 	for session, r := range m.releasing {
 		calls = append(calls, UnstoppedCall{Op: "release", Task: r.task, Session: session, Err: r.err})
 	}
-	if m.book.writing {
+	if m.book.working {
 		calls = append(calls, UnstoppedCall{Op: "log"})
 	}
+	calls = append(calls, m.hooksOutLocked()...)
 	slices.SortFunc(calls, func(a, b UnstoppedCall) int {
 		return cmp.Or(cmp.Compare(a.Task, b.Task), cmp.Compare(a.Session, b.Session), cmp.Compare(a.Op, b.Op))
 	})

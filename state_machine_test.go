@@ -142,7 +142,7 @@ type books struct {
 
 func (m *BackgroundManager) booksOf(t *task) books {
 	return books{
-		m.snapshotLocked(t), t.reason, m.count, m.live, t.root.live, t.owner.live, len(t.owner.ended), len(m.book.lines),
+		m.snapshotLocked(t), t.reason, m.count, m.live, t.root.live, t.owner.live, len(t.owner.ended), len(m.book.waiting),
 	}
 }
 
@@ -151,7 +151,7 @@ func placed(t *testing.T, s Status) (*BackgroundManager, *task) {
 	t.Helper()
 	m, err := New(&stub{}, Config{Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
-	m.book.writing = true // nobody is: the lines stay to be counted
+	m.book.working = true // nobody is: the lines stay to be counted
 	task, o, err := m.plan(t.Context(), work("p"))
 	require.NoError(t, err)
 	require.NoError(t, m.launchLocked(task, o))

@@ -20,6 +20,7 @@ type Stats struct {
 	// Calls counts calls of the client that are out.
 	Calls   int
 	Notices NoticeStats
+	Events  EventStats
 }
 
 // KeyStats is the state of one limit.
@@ -67,7 +68,7 @@ func (d *deliveries) stats() NoticeStats {
 func (m *BackgroundManager) Stats() Stats {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s := Stats{Tasks: map[Status]int{}, Unstopped: len(m.unstopped), Notices: m.told.stats()}
+	s := Stats{Tasks: map[Status]int{}, Unstopped: len(m.unstopped), Notices: m.told.stats(), Events: m.eventStatsLocked()}
 	for status, n := range m.count {
 		if n > 0 {
 			s.Tasks[Status(status)] = n

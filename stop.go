@@ -33,7 +33,7 @@ func (m *BackgroundManager) stopLocked(t *task, r *Reason, left bool) bool {
 	}
 	a.giveUp = m.now().after(m.cfg.AbortGrace)
 	m.armLocked(&a.deadline, a.giveUp)
-	if a.session == "" {
+	if a.session == "" || a.call == introducing { // nothing runs yet
 		a.cancel(r.clone()) // the host may write to it
 		return true
 	}

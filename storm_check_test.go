@@ -67,7 +67,10 @@ func (s *storm) checkTask(l *life, t subagent.Task) {
 	case subagent.Pending:
 		fits = l.got.IsZero() && !create && !prompt
 	case subagent.Starting:
-		fits, since, most = create && !prompt, l.got, s.cfg.Task.Start
+		fits, since, most = (create || s.introducing(l)) && !prompt, l.got, s.cfg.Task.Start
+		if l.introduced {
+			most += hookTime
+		}
 	case subagent.Running:
 		fits, most = prompt && !create, subagent.Off
 	case subagent.Stopping:

@@ -74,6 +74,7 @@ func (s *storm) checkTold() {
 	dropped := s.m.Stats().Notices.Dropped
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.checkToldEvents()
 	for _, l := range s.byID {
 		if _, arrived := s.parent.At(l.id, 1); l.owed() && !s.told[l.id] && !s.perhaps[l.id] && !s.gone || s.told[l.id] && !arrived {
 			s.wrong("task %s of %q, %v because of %v, was not told to anybody", l.id, l.in.Parent, l.seen.Status, l.seen.Reason)
@@ -207,7 +208,7 @@ func (s *storm) checkUnstopped(list *subagent.UnstoppedError) {
 }
 
 func (c *call) isListed(u subagent.UnstoppedCall) bool {
-	return u.Op == string(c.op) && (c.life != nil && u.Task == c.life.id || c.session != "" && u.Session == c.session)
+	return u.Op == string(c.op) && (c.op == opHooks || c.life != nil && u.Task == c.life.id || c.session != "" && u.Session == c.session)
 }
 
 // checkListed: what is listed was out, or has failed: a Release, or a child that was
@@ -240,6 +241,7 @@ func (s *storm) end() {
 	time.Sleep(time.Hour)
 	s.rest()
 	s.checkOutcomes()
+	s.checkEvents()
 	synctest.Wait()
 	for _, v := range append(s.client.Violations(), s.parent.Violations()...) {
 		var id subagent.SessionID
@@ -253,8 +255,8 @@ func (s *storm) end() {
 	for _, leak := range s.client.Leaks() {
 		var id subagent.SessionID
 		_, _ = fmt.Sscanf(leak, "session %s", &id)
-		if strings.Contains(leak, "nobody prompted") && s.bySess[id] != nil {
-			continue // its Prompt was cut off on its way
+		if strings.Contains(leak, "nobody prompted") && (s.bySess[id] != nil || s.released[id]) {
+			continue // its Prompt was cut off on its way; or it was stopped in its hook, and its Release failed
 		}
 		s.wrong("%s", leak)
 	}

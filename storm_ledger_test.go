@@ -73,6 +73,10 @@ type life struct {
 	slow      bool      // Launch may have waited for the host
 
 	creating bool // a Create is out
+
+	introduced, barred bool // its hook was called; and its context ended before its time
+	intro              time.Time
+
 	answers  map[subagenttest.Op]outcome
 	seen     subagent.Task  // as last seen
 	stops    time.Time      // first seen stopping
@@ -235,6 +239,9 @@ func (s *storm) prompted(id subagent.TaskID, session subagent.SessionID) *life {
 	}
 	if l.session != "" || !s.closed.IsZero() {
 		s.wrong("a second Prompt for task %s, or one after the end", id)
+	}
+	if l.introduced != (s.cfg.Hooks.SessionCreated != nil) || l.barred || l.introduced && time.Since(l.intro) > hookTime {
+		s.wrong("task %s is prompted, and its hook was called: %v, at %v; stopped in it: %v", id, l.introduced, l.intro.Sub(s.born), l.barred)
 	}
 	l.session = session
 	s.bySess[session] = l

@@ -36,6 +36,8 @@ type storm struct {
 	errMu sync.Mutex
 	errs  []error
 
+	audiences []*audience // do not change once the storm has begun
+
 	setMu sync.Mutex // one SetLimit at a time, so that it is known which came last
 	mu    sync.Mutex // guards the ledger; never held during a verb that changes anything
 	ledger
@@ -64,6 +66,7 @@ func newStorm(t *testing.T, seed uint64, mode string) *storm {
 		t.Fatal(err)
 	}
 	s.m = m
+	s.listen()
 	return s
 }
 
@@ -117,6 +120,9 @@ func (s *storm) config() subagent.Config {
 		c.Mailbox.Push, c.Mailbox.WakeEach = subagent.PushPolicy(1+s.rng.IntN(2)), false
 	}
 	c.Interrupted = subagent.InterruptedPolicy(s.rng.IntN(3))
+	if s.seed%3 == 1 {
+		c.Hooks = s.hooks()
+	}
 	if s.rng.IntN(12) == 0 {
 		c.Logger = slog.New(slog.NewTextHandler(logs{s}, nil))
 	}

@@ -187,6 +187,7 @@ type task struct {
 
 	queueWait              *deadline // while it waits, if that is limited
 	queued, started, ended instant
+	events                 uint64  // told of it so far
 	ending                 *ending // made by the first who waits for the run's end
 }
 
@@ -253,6 +254,9 @@ func (m *BackgroundManager) transition(t *task, on trigger, r *Reason) bool {
 		t.reason = r
 	}
 	m.logTransitionLocked(t, from)
+	if !to.Terminal() && to != Pending { // that comes when it stands in line
+		m.emitLocked(t, TopicStatus, nil)
+	}
 	doomed := t.reason.is(ParentGone)
 	if doomed && from < Stopping || to.Terminal() && !doomed {
 		t.inheritLocked()
@@ -265,6 +269,7 @@ func (m *BackgroundManager) transition(t *task, on trigger, r *Reason) bool {
 	}
 	if to.Terminal() {
 		m.settleLocked(t)
+		m.emitLocked(t, TopicStatus, nil) // only now: it shows the whole ending
 	}
 	return true
 }
