@@ -113,9 +113,9 @@ type BlockingConfig struct {
 // Feed the host's events to BackgroundManager.HandleEvent, which passes them on; the
 // client has no goroutine and no timer while no turn is out. After a gap in the
 // stream call Resync. Abilities of the host ([Releaser], [Steerer],
-// [LineageResolver], [Notifier], [TranscriptReader]) are passed through; a turn into
-// which a message is being steered is not over. A bad setting is an *[InputError] of
-// [New].
+// [LineageResolver], [Notifier], [ReceiptChecker], [TranscriptReader]) are passed
+// through; with a [LastPrompter] it is an [Attacher] too. A turn into which a message is
+// being steered is not over. A bad setting is an *[InputError] of [New].
 func Blocking(host AsyncClient, cfg BlockingConfig) *BlockingClient {
 	b := &BlockingClient{host: host, cfg: cfg, turns: map[SessionID]*hostTurn{}}
 	b.err = b.cfg.prepare()
@@ -171,9 +171,6 @@ func pauseRule(off bool) string {
 	return "must be between 1ms and 24h, or 0 for the default"
 }
 
-// settings is what is wrong with them, for New to return.
-func (b *BlockingClient) settings() error { return b.err }
-
 // BlockingClient is what [Blocking] makes.
 type BlockingClient struct {
 	host  AsyncClient
@@ -192,7 +189,7 @@ type BlockingClient struct {
 	cancelLook context.CancelFunc
 }
 
-// hostTurn is one Prompt that is out. Guarded by the client's mu but for session and
+// hostTurn is one Prompt or Attach that is out. Guarded by the client's mu but for session and
 // wake, which do not change.
 type hostTurn struct {
 	session SessionID
@@ -205,7 +202,7 @@ type turnState struct {
 	signs   int   // of life so far: text, tools, a busy session and so on
 	resting bool  // the last word is that the session rests …
 	ended   bool  // … and that its turn did not end well
-	sent    bool  // Send has returned
+	sent    bool  // Send has returned, or it was somebody else's
 	gap     bool  // before it did, events may have been missed
 	arrived bool  // the host has something to show for the prompt
 	since   int   // which calls of Statuses began too early to know where it is: those up to this one
@@ -267,7 +264,7 @@ func (b *BlockingClient) Create(ctx context.Context, req CreateRequest) (Session
 
 // Prompt sends a prompt and waits for its turn to be over.
 func (b *BlockingClient) Prompt(ctx context.Context, id SessionID, p Prompt) (Result, error) {
-	t, err := b.begin(ctx, id)
+	t, err := b.begin(ctx, id, false)
 	if err != nil {
 		return Result{}, err
 	}
@@ -317,7 +314,8 @@ func (b *BlockingClient) call(ctx context.Context, do func(context.Context) erro
 	return do(ctx)
 }
 
-func (b *BlockingClient) begin(ctx context.Context, id SessionID) (*hostTurn, error) {
+// begin enters a turn; one that somebody else began the host has already.
+func (b *BlockingClient) begin(ctx context.Context, id SessionID, attached bool) (*hostTurn, error) {
 	if b.err != nil {
 		return nil, b.err
 	}
@@ -330,6 +328,7 @@ func (b *BlockingClient) begin(ctx context.Context, id SessionID) (*hostTurn, er
 		return nil, &SessionError{Op: "prompt", Session: id, Class: ClassInvalid, Err: errBusy}
 	}
 	t := &hostTurn{session: id, wake: make(chan struct{}, 1)}
+	t.sent, t.since = attached, b.asks
 	b.turns[id] = t
 	if b.cfg.Poll != Off {
 		b.pollLocked()

@@ -7,6 +7,25 @@ import (
 
 // What a host may be able to do besides, passed on by Blocking.
 
+// settings is what is wrong with the configuration, for New to return.
+func (b *BlockingClient) settings() error { return b.err }
+
+// narrow takes back what the manager found to be abilities and the host can't do.
+func (b *BlockingClient) narrow(caps *capabilities) {
+	if _, ok := b.host.(Notifier); !ok {
+		caps.notifier = nil
+	}
+	if _, ok := b.host.(LineageResolver); !ok {
+		caps.lineage = nil
+	}
+	if _, ok := b.host.(Releaser); !ok {
+		caps.releaser = nil
+	}
+	if _, ok := b.host.(LastPrompter); !ok {
+		caps.attacher = nil
+	}
+}
+
 // Release is the host's, if it has it.
 func (b *BlockingClient) Release(ctx context.Context, id SessionID) error {
 	if r, ok := b.host.(Releaser); ok {
@@ -56,7 +75,8 @@ func (b *BlockingClient) Transcript(ctx context.Context, id SessionID, q Transcr
 }
 
 // Notify is the host's, if it has it. A session whose Prompt is out is busy, also when it
-// rests: its turn is about to be found over, and what is told it then, nobody reads.
+// rests: its turn is about to be found over, and what is told it then, nobody reads. That
+// goes for each [Handover].
 func (b *BlockingClient) Notify(ctx context.Context, n Notification) (Delivery, error) {
 	h, ok := b.host.(Notifier)
 	switch {
@@ -68,6 +88,14 @@ func (b *BlockingClient) Notify(ctx context.Context, n Notification) (Delivery, 
 	return h.Notify(ctx, n)
 }
 
+// Received is the host's, if it has it.
+func (b *BlockingClient) Received(ctx context.Context, n Notification) (bool, error) {
+	if r, ok := b.host.(ReceiptChecker); ok {
+		return r.Received(ctx, n)
+	}
+	return false, errors.ErrUnsupported
+}
+
 func (b *BlockingClient) hasTurn(id SessionID) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -76,6 +104,7 @@ func (b *BlockingClient) hasTurn(id SessionID) bool {
 
 var (
 	_ EventSink        = (*BlockingClient)(nil)
+	_ ReceiptChecker   = (*BlockingClient)(nil)
 	_ Releaser         = (*BlockingClient)(nil)
 	_ TranscriptReader = (*BlockingClient)(nil)
 )

@@ -149,6 +149,8 @@ func TestBlockingAbilities(t *testing.T) {
 	require.ErrorIs(t, err, errors.ErrUnsupported)
 	_, err = b.Notify(t.Context(), Notification{})
 	require.ErrorIs(t, err, errors.ErrUnsupported)
+	_, err = b.Received(t.Context(), Notification{})
+	require.ErrorIs(t, err, errors.ErrUnsupported)
 	_, err = b.Transcript(t.Context(), "s", TranscriptQuery{})
 	require.ErrorIs(t, err, errors.ErrUnsupported)
 	require.ErrorIs(t, b.Release(t.Context(), "s"), errors.ErrUnsupported)

@@ -96,3 +96,38 @@ func ExampleBlocking() {
 	fmt.Println(task.Result.Text, "with", task.Progress.ToolCalls, "tool call:", task.Progress.LastTool)
 	// Output: read the parser with 1 tool call: read
 }
+
+// shared is a host whose sessions are prompted by others too.
+type shared struct{ *eventful }
+
+// LastPrompt needs no mark here: Output tells the answer to the last prompt anyway.
+func (shared) LastPrompt(context.Context, subagent.SessionID) (any, error) { return "the last", nil }
+
+// A host that can say what a session was prompted with last lets sessions be tracked that
+// the manager did not make.
+func ExampleLastPrompter() {
+	host := shared{&eventful{events: make(chan subagent.SessionEvent), busy: map[subagent.SessionID]bool{}, answers: map[subagent.SessionID]string{}}}
+	m, err := subagent.New(subagent.Blocking(host, subagent.BlockingConfig{}), subagent.Config{})
+	if err != nil {
+		panic(err)
+	}
+	defer m.Close()
+	if _, err := host.Send(context.Background(), "theirs", subagent.Prompt{Text: "the parser"}); err != nil { // somebody else does
+		panic(err)
+	}
+	task, err := m.Track(context.Background(), subagent.TrackInput{Parent: "p", Session: "theirs", Agent: "explore"})
+	if err != nil {
+		panic(err)
+	}
+	go func() {
+		for e := range host.events {
+			m.HandleEvent(e)
+		}
+	}()
+	task, err = m.Wait(context.Background(), task.ID)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(task.Status, task.Result.Text)
+	// Output: completed read the parser
+}

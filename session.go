@@ -271,6 +271,9 @@ func capabilitiesOf(c SessionClient) (caps capabilities) {
 	caps.releaser, _ = c.(Releaser)
 	caps.sink, _ = c.(EventSink)
 	caps.attacher, _ = c.(Attacher)
+	if b, ok := c.(*BlockingClient); ok { // one that embeds it may have methods of its own
+		b.narrow(&caps)
+	}
 	return caps
 }
 

@@ -267,4 +267,20 @@ var table = []mutant{
 	{"who waits in Acquire is forgotten", "shutdown.go", "	m.dismissLocked()\n", ""},
 	{"nothing is flushed", "shutdown.go", "			m.sendLocked(b)\n", ""},
 	{"sessions are not given up", "shutdown.go", "	m.goLocked(func() { m.releaseAll(sessions) })\n", "	_ = sessions\n"},
+
+	// A turn that somebody else began.
+	{"a turn of others that rests is waited for", "blocking_attach.go", "		t.resting, t.ended = true, t.ended || s == HostEnded\n		t.news()\n", "		t.ended = t.ended || s == HostEnded\n"},
+	{"a turn of others that the host ended is whole", "blocking_attach.go", "t.resting, t.ended = true, t.ended || s == HostEnded", "t.resting = true"},
+	{"a turn of others is not looked for", "blocking_attach.go", " && b.where(ctx, t)\n", "\n"},
+	{"where a turn of others is can't be said, and it rests", "blocking_attach.go", "	if err != nil || s == HostUnreachable {\n		return false\n", "	if err != nil {\n		return false\n"},
+	{"an outage ends the look for a prompt", "blocking_attach.go", "		case isFinal(err), err != nil && ", "		case err != nil, err != nil && "},
+	{"what the host refuses to say is asked for", "blocking_attach.go", "		case isFinal(err), err != nil && ", "		case err != nil && "},
+	{"gone is gone, though it is at work", "blocking_attach.go", "goneFrom(err) && !b.busy(ctx, t):", "goneFrom(err):"},
+	{"who was never prompted is waited for", "blocking_attach.go", "		case err == nil && mark == nil && !time.Now().Before(startBy):\n", "		case false:\n"},
+	{"who is prompted late is given up", "blocking_attach.go", "mark == nil && !time.Now().Before(startBy):", "mark == nil:"},
+	{"an abort does not end the look for a prompt", "blocking_attach.go", "		case b.state(t).aborted:\n", "		case false:\n"},
+	{"a turn of others was not sent", "blocking.go", "	t.sent, t.since = attached, b.asks\n", "	t.since = b.asks\n"},
+	{"a host that can't attach is said to", "blocking_abilities.go", "		caps.attacher = nil\n", ""},
+	{"a host that can't tell is said to", "blocking_abilities.go", "		caps.notifier = nil\n", ""},
+	{"a receipt is never passed on", "blocking_abilities.go", "		return r.Received(ctx, n)\n", "		return false, errors.ErrUnsupported\n"},
 }
