@@ -11,8 +11,9 @@ import (
 )
 
 // Client is a [subagent.SessionClient] over one server. It is also a Notifier, a
-// LineageResolver, a Releaser, an EventSink, a Steerer and a TranscriptReader of package
-// subagent; the manager uses the first four, and the last two are for calls of your own:
+// ReceiptChecker, a LineageResolver, a Releaser, an Attacher, an EventSink, a Steerer and a
+// TranscriptReader of package subagent; the last two are for calls of your own, the manager
+// makes none of them:
 //
 //	said, err := client.Transcript(ctx, task.Session, subagent.TranscriptQuery{})
 //	err = client.Steer(ctx, task.Session, "look at the tests too")
@@ -23,12 +24,18 @@ type Client struct {
 
 var (
 	_ subagent.SessionClient    = (*Client)(nil)
+	_ subagent.Attacher         = (*Client)(nil)
 	_ subagent.EventSink        = (*Client)(nil)
 	_ subagent.LineageResolver  = (*Client)(nil)
 	_ subagent.Notifier         = (*Client)(nil)
+	_ subagent.ReceiptChecker   = (*Client)(nil)
 	_ subagent.Releaser         = (*Client)(nil)
 	_ subagent.Steerer          = (*Client)(nil)
 	_ subagent.TranscriptReader = (*Client)(nil)
+
+	// What Blocking makes abilities of.
+	_ subagent.LastPrompter   = (*host)(nil)
+	_ subagent.ReceiptChecker = (*host)(nil)
 )
 
 // New makes a client. It makes no call; the error is a *[subagent.InputError] that
@@ -57,6 +64,13 @@ func (c *Client) Prompt(ctx context.Context, id subagent.SessionID, p subagent.P
 	t := newTurn(rand.Text())
 	defer c.host.turnIsOver(id, t)
 	return c.BlockingClient.Prompt(context.WithValue(ctx, turnKey{}, t), id, p)
+}
+
+// Attach waits for the turn that a session is in, as one that a user has prompted.
+func (c *Client) Attach(ctx context.Context, id subagent.SessionID, p subagent.Prompt) (subagent.Result, error) {
+	t := newTurn(rand.Text())
+	defer c.host.turnIsOver(id, t)
+	return c.BlockingClient.Attach(context.WithValue(ctx, turnKey{}, t), id, p)
 }
 
 // Run reads the server's events and hands them to handle, which is

@@ -161,12 +161,19 @@ var fatal = map[subagent.Class]bool{subagent.ClassAgentNotFound: true, subagent.
 
 // errorEvent: an error of an earlier turn may come late, but one about the agent, which
 // comes before the prompt is even stored, is the same for each turn. That a turn was
-// aborted is seen when the session rests.
+// aborted is seen when the session rests; one of a session that we never prompted, a user
+// has stopped.
 func (h *host) errorEvent(t *turn, p *properties) []subagent.SessionEvent {
-	if t == nil || p.Error == nil {
+	if p.Error == nil {
 		return nil
 	}
 	class := p.Error.class()
+	switch {
+	case class == subagent.ClassAborted && h.sessions[p.SessionID] == nil:
+		return []subagent.SessionEvent{{Kind: subagent.EventInterrupted}}
+	case t == nil:
+		return nil
+	}
 	if class == subagent.ClassAborted || !t.heard && class != subagent.ClassAgentNotFound {
 		return nil
 	}

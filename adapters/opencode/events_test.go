@@ -2,6 +2,7 @@ package opencode
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -131,6 +132,20 @@ func TestErrorEvents(t *testing.T) {
 		require.EqualError(t, said.Err, c.says)
 		require.NotContains(t, events[0].Err.Error(), "secret")
 	}
+}
+
+// A turn that was stopped in a session that we never prompted, a user has stopped. The turns
+// of children we may have stopped ourselves, and what was told late is no news.
+func TestInterruptedEvents(t *testing.T) {
+	h := child(t)
+	tell := func(id string) []subagent.SessionEvent {
+		return h.hear(event{Type: "session.error", Properties: json.RawMessage(strings.ReplaceAll(aborted, "ses_1", id))})
+	}
+	require.Equal(t, []subagent.SessionEvent{{Session: "ses_2", Kind: subagent.EventInterrupted}}, tell("ses_2"))
+	require.Empty(t, tell("ses_1"))
+	h.sessions["ses_1"].turn = nil
+	require.Empty(t, tell("ses_1"), "its turn is over")
+	require.Empty(t, h.hear(event{Type: "session.error", Properties: json.RawMessage(`{"sessionID":"ses_2"}`)}))
 }
 
 // Of sessions that are not children only rest, work and end are told.

@@ -259,8 +259,14 @@ func (s *fakeSession) store(id string, req fields) (repeated bool) {
 		id = s.f.newID("msg")
 	}
 	m := &fakeMessage{info: fields{"id": id, "sessionID": s.id, "role": "user", "time": fields{"created": millis()}, "agent": "build", "model": fields{"providerID": "fake", "modelID": "scripted"}}}
-	if at >= 0 {
-		m = s.msgs[at]
+	for _, name := range []string{"agent", "model"} {
+		if req[name] != nil {
+			m.info[name] = req[name]
+		}
+	}
+	if at >= 0 { // what is known of it is replaced, what it says is not
+		m.parts = s.msgs[at].parts
+		s.msgs[at] = m
 	} else {
 		s.msgs = append(s.msgs, m)
 	}

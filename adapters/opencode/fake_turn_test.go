@@ -40,18 +40,22 @@ const (
 // step is how long the server takes from one thing to the next.
 const step = 10 * time.Millisecond
 
-// begin starts a turn for the newest message; f is locked. A message that was there
-// already is not answered.
+// begin starts a turn for the newest message; f is locked. If a message was sent again,
+// and nothing is left to be answered, no model is called.
 func (s *fakeSession) begin(repeated bool) {
 	s.turns++
 	s.be(fields{"type": "busy"})
-	if repeated {
+	if last := s.msgs[len(s.msgs)-1]; repeated && last.info["finish"] == "stop" {
 		s.status = nil
 		s.rest()
 		return
 	}
 	ctx, halt := context.WithCancel(s.f.ctx)
-	s.turn = &fakeTurn{fakeSession: s, ctx: ctx, from: len(s.msgs) - 1, asks: make(chan string, 1)}
+	from := len(s.msgs) - 1
+	for !s.msgs[from].isUser() { // an answer that was stopped stands after what is answered once more
+		from--
+	}
+	s.turn = &fakeTurn{fakeSession: s, ctx: ctx, from: from, asks: make(chan string, 1)}
 	s.halt = halt
 	go s.turn.run(halt)
 }

@@ -131,7 +131,7 @@ func (s *scene) conversation(before []string) func(*http.Request) (*http.Respons
 
 func steps(n int) (all []string) {
 	for i := range n {
-		all = append(all, fmt.Sprintf(`{"info":{"id":"msg_%d","role":"assistant","finish":"tool-calls","time":{"created":1,"completed":2}},"parts":[]}`, i))
+		all = append(all, fmt.Sprintf(`{"info":{"id":"msg_%d","role":"assistant","parentID":"msg_n","finish":"tool-calls","time":{"created":1,"completed":2}},"parts":[]}`, i))
 	}
 	return all
 }
@@ -565,7 +565,7 @@ func TestLongTurnIsRead(t *testing.T) {
 	look := func(n int) time.Duration {
 		messages := []string{`{"info":{"id":"msg_u","role":"user"},"parts":[{"type":"text","text":"x","metadata":{"subagent":{"prompt":"m1"}}}]}`}
 		for i := range n {
-			messages = append(messages, fmt.Sprintf(`{"info":{"id":"msg_%d","role":"assistant","finish":"tool-calls","time":{"created":1,"completed":2}},"parts":[{"type":"tool","metadata":{"output":%q}}]}`, i, strings.Repeat("x", 30<<10)))
+			messages = append(messages, fmt.Sprintf(`{"info":{"id":"msg_%d","role":"assistant","parentID":"msg_n","finish":"tool-calls","time":{"created":1,"completed":2}},"parts":[{"type":"tool","metadata":{"output":%q}}]}`, i, strings.Repeat("x", 30<<10)))
 		}
 		s := &scene{}
 		s.answer = map[string]func(*http.Request) (*http.Response, error){"GET /session/ses_1/message": s.conversation(messages)}

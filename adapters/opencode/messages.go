@@ -195,7 +195,8 @@ var (
 // Output reads what a session has made of the prompt with that mark.
 func (h *host) Output(ctx context.Context, id subagent.SessionID, m any) (out subagent.Answer, err error) {
 	ours := func(k mark) bool { return m != nil && k.Prompt == m }
-	prompted := func(m message) bool { return m.marked(ours) }
+	theirs, _ := m.(messageID)
+	prompted := func(m message) bool { return m.marked(ours) || theirs != "" && m.Info.ID == string(theirs) }
 	all, err := h.back(ctx, "prompt", id, pageSize, func(page []message) bool { return slices.ContainsFunc(page, prompted) })
 	if errors.Is(err, subagent.ErrSessionGone) || errors.Is(err, errTooLarge) || errors.Is(err, errTooLong) {
 		return subagent.Answer{Err: err}, nil

@@ -152,13 +152,45 @@ func TestNetNotifyWaitsForTheParent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(t)
 		w := newNetWorld(t, f)
-		newVisitor(t, f).prompt(w.parent.id, "SCRIPT: work 20m; say done")
+		newVisitor(t, f).prompt(w.parent.id, "SCRIPT: work 50s; say done")
 		w.launch("say hello")
-		time.Sleep(19 * time.Minute)
+		time.Sleep(49 * time.Second)
 		require.Empty(t, w.box.accepted)
 		w.settle()
 		w.close()
 		w.check(false)
 		require.Equal(t, 2, w.parent.turns, "its own, and the one it was woken for")
 	})
+}
+
+// One that is busy for longer is told while it works: its turn goes on with what it is
+// told, so that none is begun for it; unless it was stopped before it came to that.
+func TestNetDeposit(t *testing.T) {
+	for _, stopped := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFake(t)
+			w := newNetWorld(t, f)
+			v := newVisitor(t, f)
+			v.prompt(w.parent.id, "SCRIPT: work 20m; say done")
+			w.launch("say hello")
+			time.Sleep(time.Minute)
+			require.Empty(t, w.box.accepted)
+			time.Sleep(time.Minute)
+			require.Len(t, w.box.accepted, 1)
+			require.Equal(t, 1, w.parent.notes)
+			if stopped {
+				v.call(200, "POST", "/session/"+w.parent.id+"/abort?directory=/d", "")
+			}
+			time.Sleep(30 * time.Minute)
+			w.settle()
+			require.False(t, w.m.Pending(subagent.SessionID(w.parent.id)).Wake)
+			turns := map[bool]int{false: 1, true: 2}[stopped]
+			require.Equal(t, turns, w.parent.turns)
+			last := w.parent.msgs[len(w.parent.msgs)-1]
+			require.Equal(t, "stop", last.info["finish"])
+			require.Equal(t, 1, w.parent.has(w.box.accepted[0].ID))
+			require.Equal(t, subagent.HandWake, w.box.accepted[1].Handover)
+			w.close()
+		})
+	}
 }

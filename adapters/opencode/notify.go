@@ -8,9 +8,12 @@ import (
 	"github.com/seed-48fd9ae4/subagent"
 )
 
-// Notify writes a notification into the transcript of a parent that rests: into a turn
-// it would break in. What is there already is not written again, and what the server
-// says that it took but did not write is not delivered.
+// Notify writes a notification into the transcript of a parent that rests; into a turn,
+// where it would break in, only when it is deposited. What is there already is not written
+// again, and what the server says that it took but did not write is not delivered.
+//
+// Notification.Context is not looked at: the transcript says what the parent was prompted
+// with last, and one that never was gets the server's defaults with its first prompt too.
 func (h *host) Notify(ctx context.Context, n subagent.Notification) (subagent.Delivery, error) {
 	d, err := h.notify(ctx, n)
 	if d == subagent.Accepted || d == subagent.Gone { // it will not be sent again
@@ -29,55 +32,149 @@ func (h *host) notify(ctx context.Context, n subagent.Notification) (subagent.De
 	if err != nil {
 		return goneOr(err)
 	}
-	all, err := h.status(ctx, s.dir, n.Parent)
+	busy, err := h.isBusy(ctx, s, n.Parent)
 	switch {
 	case err != nil:
 		return subagent.Unknown, err
-	case all[n.Parent] == subagent.HostBusy, all[n.Parent] == subagent.HostRetrying:
+	case busy && n.Handover != subagent.HandDeposit:
 		return subagent.Busy, nil
 	}
-	written := func(m message) bool { return m.marked(func(k mark) bool { return k.Notification == n.ID }) }
 	messages, err := h.before(ctx, n)
-	switch {
-	case err != nil:
-		return goneOr(err)
-	case slices.ContainsFunc(messages, written):
-		return subagent.Accepted, nil
-	}
-	body := asBefore(messages)
-	body.Parts, body.NoReply = text(n.Text, mark{Notification: n.ID}), !n.Wake
-	if err := h.post(ctx, "notify", n.Parent, s.dir, body); err != nil {
+	if err != nil {
 		return goneOr(err)
 	}
-	after, err := h.back(ctx, "notify", n.Parent, 5, func(page []message) bool {
-		return slices.ContainsFunc(page, func(m message) bool { return written(m) || m.Info.ID == last(messages) })
-	})
-	switch {
-	case err != nil:
-		return subagent.Unknown, err // it is looked for again
-	case !slices.ContainsFunc(after, written):
-		return subagent.Unknown, errors.New("the server did not write what it took: perhaps the parent's agent is no more")
+	switch at := slices.IndexFunc(messages, notice{n.ID}.written); {
+	case at < 0:
+		return h.write(ctx, s, n, messages)
+	case n.Wake && !read(messages, at):
+		return h.wake(ctx, s, n, messages, at)
 	}
 	return subagent.Accepted, nil
 }
 
+func (h *host) isBusy(ctx context.Context, s *session, id subagent.SessionID) (bool, error) {
+	all, err := h.status(ctx, s.dir, id)
+	return all[id] == subagent.HostBusy || all[id] == subagent.HostRetrying, err
+}
+
+// notice is the message with a notification.
+type notice struct{ id string }
+
+func (n notice) written(m message) bool {
+	return m.marked(func(k mark) bool { return k.Notification == n.id })
+}
+
+// write adds a notification to a transcript, and looks whether it is there then.
+func (h *host) write(ctx context.Context, s *session, n subagent.Notification, messages []message) (subagent.Delivery, error) {
+	body := asBefore(messages)
+	body.Parts, body.NoReply = text(n.Text, mark{Notification: n.ID, Wake: n.Wake}), !n.Wake
+	if err := h.post(ctx, "notify", n.Parent, s.dir, body); err != nil {
+		return goneOr(err)
+	}
+	since := last(messages)
+	after, err := h.back(ctx, "notify", n.Parent, 5, func(page []message) bool {
+		return slices.ContainsFunc(page, func(m message) bool { return m.Info.ID == since })
+	})
+	if err != nil {
+		return subagent.Unknown, err // it is looked for again
+	}
+	at := slices.IndexFunc(after, notice{n.ID}.written)
+	if at < 0 {
+		return subagent.Unknown, errNotWritten
+	}
+	between := after[slices.IndexFunc(after, func(m message) bool { return m.Info.ID == since })+1 : at]
+	if fresh := asBefore(between); fresh.Model != nil && !fresh.sameAs(body) {
+		// The user was quicker, and the turn would go on as the parent was before.
+		fresh.MessageID, fresh.Parts, fresh.NoReply = after[at].Info.ID, []textPart{}, true
+		_ = h.post(ctx, "notify", n.Parent, s.dir, fresh)
+	}
+	return subagent.Accepted, nil
+}
+
+var errNotWritten = errors.New("the server did not write what it took: perhaps the parent's agent is no more")
+
+// wake has the server answer a notification that is there. The same message is sent once
+// more, without any text: that begins a turn unless its newest message is answered, so
+// that neither a user who was quicker nor a second try costs one.
+func (h *host) wake(ctx context.Context, s *session, n subagent.Notification, messages []message, at int) (subagent.Delivery, error) {
+	was := messages[at].Info
+	body := asBefore(messages)
+	body.MessageID, body.Parts = was.ID, []textPart{}
+	if err := h.post(ctx, "notify", n.Parent, s.dir, body); err != nil {
+		return goneOr(err)
+	}
+	is := func(m message) bool { return m.Info.ID == was.ID }
+	after, err := h.back(ctx, "notify", n.Parent, 5, func(page []message) bool { return slices.ContainsFunc(page, is) })
+	if err != nil {
+		return subagent.Unknown, err
+	}
+	if at := slices.IndexFunc(after, is); at < 0 || after[at].Info.Time.Created == was.Time.Created {
+		return subagent.Unknown, errNotWritten
+	}
+	return subagent.Accepted, nil
+}
+
+// read reports whether the model was called with a message in view, and answered.
+func read(messages []message, at int) bool {
+	since := map[string]bool{}
+	for _, m := range messages[at:] {
+		if m.Info.Role == "user" {
+			since[m.Info.ID] = true
+		}
+	}
+	return slices.ContainsFunc(messages, func(m message) bool {
+		return since[m.Info.ParentID] && m.Info.Time.Completed != 0 && m.Info.Error == nil && m.Info.Summary != true
+	})
+}
+
+// Received reports whether a parent has a notification, and the turn that it asks for.
+func (h *host) Received(ctx context.Context, n subagent.Notification) (bool, error) {
+	if !isSession(n.Parent) {
+		return false, nil // Notify says so
+	}
+	written := notice{n.ID}.written
+	h.mu.Lock()
+	since, known := h.sending[n.ID]
+	h.mu.Unlock()
+	messages, err := h.back(ctx, "notify", n.Parent, 20, func(page []message) bool {
+		return slices.ContainsFunc(page, func(m message) bool { return written(m) || known && m.Info.ID == since })
+	})
+	at := slices.IndexFunc(messages, written)
+	switch {
+	case errors.Is(err, errTooLong), errors.Is(err, errTooLarge):
+		return false, errors.ErrUnsupported // Notify reads less
+	case unlessGone(err) != nil:
+		return false, err
+	case at < 0 && slices.ContainsFunc(messages, func(m message) bool { return m.unread }):
+		return false, errUnread
+	case at < 0 || !n.Wake || read(messages, at):
+		return at >= 0, nil
+	}
+	s, err := h.find(ctx, "notify", n.Parent)
+	if err != nil {
+		return false, err
+	}
+	return h.isBusy(ctx, s, n.Parent)
+}
+
 // before reads a parent's messages back to the one from which its agent and model are
 // known, and, if the notification may have been sent before, back to what was there
-// then.
+// then; to the notification, if its turn is asked for now.
 func (h *host) before(ctx context.Context, n subagent.Notification) ([]message, error) {
 	h.mu.Lock()
 	since, again := h.sending[n.ID]
 	h.mu.Unlock()
-	known, reached := false, !again
+	later := n.Handover == subagent.HandWake
+	known, reached := false, !again && !later
 	all, err := h.back(ctx, "notify", n.Parent, 20, func(page []message) bool {
 		known = known || slices.ContainsFunc(page, func(m message) bool { return m.Info.Role == "user" && m.Info.Model != nil })
-		reached = reached || slices.ContainsFunc(page, func(m message) bool { return m.Info.ID == since })
+		reached = reached || slices.ContainsFunc(page, func(m message) bool { return m.Info.ID == since || notice{n.ID}.written(m) })
 		return known && reached
 	})
 	if err == nil && slices.ContainsFunc(all, func(m message) bool { return m.unread }) {
 		err = errUnread // the notification may be what can't be read
 	}
-	if err == nil && !again {
+	if err == nil && !again && !later {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		remember(h.sending, n.ID, last(all))

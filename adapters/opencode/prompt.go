@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/seed-48fd9ae4/subagent"
@@ -19,13 +20,19 @@ const metaKey = "subagent"
 
 // prompt is the body of a prompt.
 type prompt struct {
-	Parts   []textPart      `json:"parts"`
-	Model   *model          `json:"model,omitempty"`
-	Agent   string          `json:"agent,omitempty"`
-	Variant string          `json:"variant,omitempty"`
-	System  string          `json:"system,omitempty"`
-	Tools   map[string]bool `json:"tools,omitempty"`
-	NoReply bool            `json:"noReply,omitempty"`
+	MessageID string          `json:"messageID,omitempty"` // of a message that is there already
+	Parts     []textPart      `json:"parts"`               // added to it
+	Model     *model          `json:"model,omitempty"`
+	Agent     string          `json:"agent,omitempty"`
+	Variant   string          `json:"variant,omitempty"`
+	System    string          `json:"system,omitempty"`
+	Tools     map[string]bool `json:"tools,omitempty"`
+	NoReply   bool            `json:"noReply,omitempty"`
+}
+
+// sameAs reports whether both are for the same agent and model, with the same system text.
+func (p prompt) sameAs(q prompt) bool {
+	return p.Agent == q.Agent && p.Variant == q.Variant && p.System == q.System && p.Model != nil && q.Model != nil && *p.Model == *q.Model
 }
 
 type textPart struct {
@@ -41,6 +48,7 @@ type mark struct {
 	Task         subagent.TaskID `json:"task,omitempty"`
 	Attempt      int             `json:"attempt,omitempty"`
 	Notification string          `json:"notification,omitempty"`
+	Wake         bool            `json:"wake,omitempty"` // and it asked for a turn
 	Steer        bool            `json:"steer,omitempty"`
 }
 
@@ -93,6 +101,49 @@ func (h *host) Send(ctx context.Context, id subagent.SessionID, p subagent.Promp
 	h.sessions[id] = s
 	h.mu.Unlock()
 	return t.mark, h.post(ctx, "prompt", id, s.dir, body)
+}
+
+// LastPrompt names the newest message that asked for an answer, as far as can be told: one
+// of ours that did not says so.
+func (h *host) LastPrompt(ctx context.Context, id subagent.SessionID) (any, error) {
+	asks := func(m message) bool {
+		return m.Info.Role == "user" && !m.marked(func(k mark) bool { return k.Steer || k.Notification != "" && !k.Wake })
+	}
+	s, err := h.find(ctx, "attach", id)
+	if err != nil {
+		return nil, err
+	}
+	all, err := h.back(ctx, "attach", id, pageSize, func(page []message) bool { return slices.ContainsFunc(page, asks) })
+	if err != nil {
+		return nil, err
+	}
+	for i, m := range slices.Backward(all) {
+		if asks(m) {
+			h.joins(ctx, id, s, all[i+1:])
+			return messageID(m.Info.ID), nil
+		}
+	}
+	return nil, nil
+}
+
+// messageID names a prompt of somebody else to Output.
+type messageID string
+
+// joins has the events of a session be those of the turn that Attach waits for. The steps
+// that it has made so far may go on.
+func (h *host) joins(ctx context.Context, id subagent.SessionID, s *session, steps []message) {
+	t, _ := ctx.Value(turnKey{}).(*turn)
+	if t == nil { // the Attach that is embedded in Client was called
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t.heard = true
+	for _, m := range steps {
+		t.steps[m.Info.ID] = true
+	}
+	s.turn = t
+	h.sessions[id] = s
 }
 
 // turnKey is where Send finds the turn that Prompt began: a Prompt that is refused, as

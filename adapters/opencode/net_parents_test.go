@@ -1,0 +1,254 @@
+package opencode_test
+
+import (
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-48fd9ae4/subagent"
+)
+
+// user sends a prompt as a user does who has changed the agent, with the fake locked.
+func (s *fakeSession) user(text string) {
+	s.prompts++
+	s.store("", fields{"agent": "plan", "model": fields{"providerID": "fake", "modelID": "other"}, "parts": []any{fields{"type": "text", "text": text}}})
+	if s.halt == nil {
+		s.begin(false)
+	}
+}
+
+// quicker has a user prompt a session just before the next call of the client that writes
+// into it arrives.
+func (w *netWorld) quicker(text string) {
+	before := w.f.called("prompt")
+	w.f.faults(func(op string, nth int) fault {
+		if op != "prompt" || nth != before+1 {
+			return nil
+		}
+		return func(rw http.ResponseWriter, r *http.Request, next http.Handler) {
+			w.f.mu.Lock()
+			w.parent.user(text)
+			w.f.mu.Unlock()
+			next.ServeHTTP(rw, r)
+		}
+	})
+}
+
+func (w *netWorld) notify(n subagent.Notification) subagent.Delivery {
+	w.t.Helper()
+	n.Parent = subagent.SessionID(w.parent.id)
+	d, err := w.oc.Notify(w.t.Context(), n)
+	require.NoError(w.t, err)
+	return d
+}
+
+// A user who prompts the parent in the moment in which it is told: the notification joins
+// that turn, and leaves the parent the agent and model that the user has chosen.
+func TestNetNotifyRacesTheUser(t *testing.T) {
+	for _, n := range []subagent.Notification{
+		{ID: "nt_1", Text: "told", Wake: true},
+		{ID: "nt_1", Text: "told"},
+		{ID: "nt_1", Text: "told", Handover: subagent.HandDeposit},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFake(t)
+			w := newNetWorld(t, f)
+			newVisitor(t, f).prompt(w.parent.id, "hello")
+			time.Sleep(time.Second)
+			w.quicker("and now plan")
+			require.Equal(t, subagent.Accepted, w.notify(n))
+			time.Sleep(time.Minute)
+			require.Equal(t, 2, w.parent.turns, "the user's, and none more")
+			for i, m := range w.parent.msgs {
+				if m.isUser() && i > 0 {
+					require.Equal(t, "plan", m.info["agent"])
+					require.Equal(t, "other", m.info["model"].(fields)["modelID"])
+				}
+			}
+			require.Equal(t, 1, w.parent.has("nt_1"))
+			w.leave()
+		})
+	}
+}
+
+// And one who does so in the moment in which the parent is to be woken: that turn has the
+// notification in view, and no other begins.
+func TestNetWakeRacesTheUser(t *testing.T) {
+	for _, work := range []string{"SCRIPT: work 1m; say done", "quick"} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFake(t)
+			w := newNetWorld(t, f)
+			deposit := subagent.Notification{ID: "nt_1", Text: "told", Handover: subagent.HandDeposit}
+			wake := subagent.Notification{ID: "nt_1", Text: "told", Handover: subagent.HandWake, Wake: true}
+			require.Equal(t, subagent.Accepted, w.notify(deposit))
+			require.Zero(t, w.parent.turns)
+			time.Sleep(time.Minute)
+			w.quicker(work)
+			if work == "quick" { // over before the call comes through
+				w.f.faults(func(op string, nth int) fault {
+					if op != "prompt" || nth != 2 {
+						return nil
+					}
+					return func(rw http.ResponseWriter, r *http.Request, next http.Handler) {
+						w.f.mu.Lock()
+						w.parent.user(work)
+						w.f.mu.Unlock()
+						time.Sleep(time.Second)
+						next.ServeHTTP(rw, r)
+					}
+				})
+			}
+			require.Equal(t, subagent.Accepted, w.notify(wake))
+			time.Sleep(2 * time.Minute)
+			require.Equal(t, subagent.Accepted, w.notify(wake), "once more is no harm")
+			answers := 0
+			for _, m := range w.parent.msgs {
+				if !m.isUser() {
+					answers++
+				}
+			}
+			require.Equal(t, 1, answers)
+			require.Equal(t, 1, w.parent.has("nt_1"))
+			w.leave()
+		})
+	}
+}
+
+// What is there, and whether its turn was had, is known after any number of steps; a wake
+// of what is there no more writes it.
+func TestNetReceived(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		w := newNetWorld(t, f)
+		received := func(n subagent.Notification) bool {
+			n.Parent = subagent.SessionID(w.parent.id)
+			there, err := w.oc.Received(t.Context(), n)
+			require.NoError(t, err)
+			return there
+		}
+		deposit := subagent.Notification{ID: "nt_1", Text: "told", Handover: subagent.HandDeposit}
+		offer := subagent.Notification{ID: "nt_1", Text: "told", Wake: true}
+		require.False(t, received(deposit))
+		require.Equal(t, subagent.Accepted, w.notify(deposit))
+		for range 50 {
+			require.Equal(t, subagent.Accepted, w.notify(subagent.Notification{ID: "nt_x" + time.Now().String(), Text: "x", Handover: subagent.HandDeposit}))
+			time.Sleep(time.Millisecond)
+		}
+		require.True(t, received(deposit))
+		require.False(t, received(offer), "it asked for a turn, and has had none")
+		require.Equal(t, subagent.Accepted, w.notify(offer), "after its reply was lost, say")
+		require.True(t, received(offer), "the turn goes on")
+		time.Sleep(time.Minute)
+		require.True(t, received(offer))
+		require.Equal(t, 1, w.parent.turns)
+		wake := subagent.Notification{ID: "nt_2", Text: "told again", Handover: subagent.HandWake, Wake: true}
+		require.Equal(t, subagent.Accepted, w.notify(wake))
+		time.Sleep(time.Minute)
+		require.Equal(t, 2, w.parent.turns)
+		require.Equal(t, 1, w.parent.has("nt_2"))
+
+		// A turn that was stopped when it had come to the notification is not the one that
+		// was asked for.
+		deposit.ID, wake.ID = "nt_3", "nt_3"
+		require.Equal(t, subagent.Accepted, w.notify(deposit))
+		for range 50 {
+			require.Equal(t, subagent.Accepted, w.notify(subagent.Notification{ID: "nt_y" + time.Now().String(), Text: "SCRIPT: work 1h", Handover: subagent.HandDeposit}))
+			time.Sleep(time.Millisecond)
+		}
+		for turns := 3; turns <= 4; turns++ {
+			require.Equal(t, subagent.Accepted, w.notify(wake))
+			time.Sleep(time.Second)
+			require.Equal(t, subagent.Busy, w.notify(wake))
+			newVisitor(t, f).call(200, "POST", "/session/"+w.parent.id+"/abort?directory=/d", "")
+			time.Sleep(time.Second)
+			require.False(t, received(wake))
+			require.Equal(t, turns, w.parent.turns)
+		}
+		require.Equal(t, 1, w.parent.has("nt_3"))
+		there, err := w.oc.Received(t.Context(), subagent.Notification{ID: "nt_1", Parent: "ses_none"})
+		require.NoError(t, err)
+		require.False(t, there)
+		there, err = w.oc.Received(t.Context(), subagent.Notification{ID: "nt_1", Parent: "chat-7"})
+		require.NoError(t, err)
+		require.False(t, there)
+		w.leave()
+	})
+}
+
+// A session that a user has made and prompted becomes a task, with what it does from then
+// on, and ends with the answer to that prompt.
+func TestNetTracked(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFake(t)
+			w := newNetWorld(t, f)
+			v := newVisitor(t, f)
+			id := v.create(`{}`)
+			v.prompt(id, "SCRIPT: say old")
+			time.Sleep(time.Second)
+			v.call(204, "POST", "/session/"+id+"/prompt_async", `{"noReply":true,"parts":[{"type":"text","text":"x","metadata":{"subagent":{"notification":"nt_1"}}}]}`)
+			v.prompt(id, "SCRIPT: work 5s; tool 1s || tool 5s || say new")
+			time.Sleep(map[bool]time.Duration{false: time.Second, true: time.Minute}[late])
+			v.call(204, "POST", "/session/"+id+"/prompt_async", `{"noReply":true,"parts":[{"type":"text","text":"x","metadata":{"subagent":{"steer":true}}}]}`)
+			v.call(204, "POST", "/session/"+id+"/prompt_async", `{"noReply":true,"parts":[{"type":"text","text":"x","metadata":{"subagent":{"notification":"nt_2"}}}]}`)
+			began := time.Now()
+			task, err := w.m.Track(t.Context(), subagent.TrackInput{Session: subagent.SessionID(id), Parent: subagent.SessionID(w.parent.id), Agent: "build"})
+			require.NoError(t, err)
+			w.settle()
+			w.said(task.ID, "new")
+			ended := w.ended(task.ID)
+			if late {
+				require.Less(t, ended.Ended.Sub(began), time.Second)
+			} else {
+				require.Equal(t, 2, ended.Progress.ToolCalls)
+				require.Less(t, ended.Ended.Sub(began), 12*time.Second)
+			}
+			again, err := w.m.Resume(t.Context(), task.ID, subagent.ResumeInput{Prompt: "SCRIPT: say third"})
+			require.NoError(t, err)
+			w.settle()
+			w.said(again.ID, "third")
+			require.NoError(t, w.m.Close())
+			w.leave()
+			require.False(t, f.find(id).deleted, "it is not ours")
+		})
+	}
+}
+
+// A user who stops a parent's turn is told of as that; our own stopping of a child is not,
+// nor that of a session that rests.
+func TestNetInterrupted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		w := newNetWorld(t, f)
+		v := newVisitor(t, f)
+		m, err := subagent.New(w.oc, subagent.Config{Interrupted: subagent.InterruptedStopAll})
+		require.NoError(t, err)
+		defer m.Close()
+		go func() { _ = w.oc.Run(t.Context(), m.HandleEvent) }()
+		start := func() subagent.TaskID {
+			task, err := m.Launch(t.Context(), subagent.LaunchInput{Parent: subagent.SessionID(w.parent.id), Agent: "build", Prompt: "SCRIPT: work 1h; say done"})
+			require.NoError(t, err)
+			return task.ID
+		}
+		one, two := start(), start()
+		time.Sleep(time.Second)
+		_, err = m.Cancel(t.Context(), one, subagent.CancelOptions{Cause: subagent.ByParent})
+		require.NoError(t, err)
+		v.call(200, "POST", "/session/"+w.parent.id+"/abort?directory=/d", "")
+		time.Sleep(time.Minute)
+		now, err := m.Get(two)
+		require.NoError(t, err)
+		require.Equal(t, subagent.Running, now.Status)
+		v.prompt(w.parent.id, "SCRIPT: work 1h")
+		time.Sleep(time.Second)
+		v.call(200, "POST", "/session/"+w.parent.id+"/abort?directory=/d", "")
+		time.Sleep(time.Minute)
+		now, err = m.Get(two)
+		require.NoError(t, err)
+		require.ErrorIs(t, now.Reason, subagent.ByUser)
+		w.leave()
+	})
+}
