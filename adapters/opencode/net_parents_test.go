@@ -74,47 +74,28 @@ func TestNetNotifyRacesTheUser(t *testing.T) {
 	}
 }
 
-// And one who does so in the moment in which the parent is to be woken: that turn has the
-// notification in view, and no other begins.
+// And one who does so in the moment in which the parent is to be woken: what asks for the
+// turn joins the user's, as the user has it.
 func TestNetWakeRacesTheUser(t *testing.T) {
-	for _, work := range []string{"SCRIPT: work 1m; say done", "quick"} {
-		synctest.Test(t, func(t *testing.T) {
-			f := newFake(t)
-			w := newNetWorld(t, f)
-			deposit := subagent.Notification{ID: "nt_1", Text: "told", Handover: subagent.HandDeposit}
-			wake := subagent.Notification{ID: "nt_1", Text: "told", Handover: subagent.HandWake, Wake: true}
-			require.Equal(t, subagent.Accepted, w.notify(deposit))
-			require.Zero(t, w.parent.turns)
-			time.Sleep(time.Minute)
-			w.quicker(work)
-			if work == "quick" { // over before the call comes through
-				w.f.faults(func(op string, nth int) fault {
-					if op != "prompt" || nth != 2 {
-						return nil
-					}
-					return func(rw http.ResponseWriter, r *http.Request, next http.Handler) {
-						w.f.mu.Lock()
-						w.parent.user(work)
-						w.f.mu.Unlock()
-						time.Sleep(time.Second)
-						next.ServeHTTP(rw, r)
-					}
-				})
-			}
-			require.Equal(t, subagent.Accepted, w.notify(wake))
-			time.Sleep(2 * time.Minute)
-			require.Equal(t, subagent.Accepted, w.notify(wake), "once more is no harm")
-			answers := 0
-			for _, m := range w.parent.msgs {
-				if !m.isUser() {
-					answers++
-				}
-			}
-			require.Equal(t, 1, answers)
-			require.Equal(t, 1, w.parent.has("nt_1"))
-			w.leave()
-		})
-	}
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		w := newNetWorld(t, f)
+		require.Equal(t, subagent.Accepted, w.notify(subagent.Notification{ID: "nt_1", Text: "told", Handover: subagent.HandDeposit}))
+		require.Zero(t, w.parent.turns)
+		time.Sleep(time.Minute)
+		w.quicker("SCRIPT: work 1m; say done")
+		wake := subagent.Notification{ID: "nt_1", Text: "told", Handover: subagent.HandWake, Wake: true}
+		require.Equal(t, subagent.Accepted, w.notify(wake))
+		require.Equal(t, subagent.Busy, w.notify(wake))
+		time.Sleep(2 * time.Minute)
+		require.Equal(t, subagent.Accepted, w.notify(wake), "once more is no harm")
+		require.Equal(t, 1, w.parent.turns)
+		require.Equal(t, 1, w.parent.has("nt_1"))
+		require.Len(t, w.parent.msgs, 4, "the notification, the user, what asks for a turn, and an answer to all")
+		require.True(t, w.parent.msgs[2].isUser())
+		require.Equal(t, "plan", w.parent.msgs[2].info["agent"])
+		w.leave()
+	})
 }
 
 // What is there, and whether its turn was had, is known after any number of steps; a wake
@@ -150,24 +131,28 @@ func TestNetReceived(t *testing.T) {
 		require.Equal(t, 2, w.parent.turns)
 		require.Equal(t, 1, w.parent.has("nt_2"))
 
-		// A turn that was stopped when it had come to the notification is not the one that
-		// was asked for.
-		deposit.ID, wake.ID = "nt_3", "nt_3"
+		// A turn that was stopped when it had come to the notification has not had it.
+		v := newVisitor(t, f)
+		deposit.ID, wake.ID, deposit.Text = "nt_3", "nt_3", "SCRIPT: work 1h"
+		v.prompt(w.parent.id, "SCRIPT: work 1m; say on")
+		time.Sleep(time.Second)
 		require.Equal(t, subagent.Accepted, w.notify(deposit))
+		require.Equal(t, subagent.Busy, w.notify(wake))
+		time.Sleep(2 * time.Minute)
+		require.Equal(t, subagent.Busy, w.notify(wake))
+		v.call(200, "POST", "/session/"+w.parent.id+"/abort?directory=/d", "")
+		time.Sleep(time.Second)
+		require.False(t, received(wake))
 		for range 50 {
-			require.Equal(t, subagent.Accepted, w.notify(subagent.Notification{ID: "nt_y" + time.Now().String(), Text: "SCRIPT: work 1h", Handover: subagent.HandDeposit}))
+			require.Equal(t, subagent.Accepted, w.notify(subagent.Notification{ID: "nt_y" + time.Now().String(), Text: "y", Handover: subagent.HandDeposit}))
 			time.Sleep(time.Millisecond)
 		}
-		for turns := 3; turns <= 4; turns++ {
-			require.Equal(t, subagent.Accepted, w.notify(wake))
-			time.Sleep(time.Second)
-			require.Equal(t, subagent.Busy, w.notify(wake))
-			newVisitor(t, f).call(200, "POST", "/session/"+w.parent.id+"/abort?directory=/d", "")
-			time.Sleep(time.Second)
-			require.False(t, received(wake))
-			require.Equal(t, turns, w.parent.turns)
-		}
+		require.Equal(t, 3, w.parent.turns)
+		require.Equal(t, subagent.Accepted, w.notify(wake))
+		time.Sleep(time.Minute)
+		require.Equal(t, 4, w.parent.turns)
 		require.Equal(t, 1, w.parent.has("nt_3"))
+		require.True(t, received(wake))
 		there, err := w.oc.Received(t.Context(), subagent.Notification{ID: "nt_1", Parent: "ses_none"})
 		require.NoError(t, err)
 		require.False(t, there)

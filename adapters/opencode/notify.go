@@ -43,31 +43,51 @@ func (h *host) notify(ctx context.Context, n subagent.Notification) (subagent.De
 	if err != nil {
 		return goneOr(err)
 	}
-	switch at := slices.IndexFunc(messages, notice{n.ID}.written); {
+	told := notice{n.ID}
+	switch at := slices.IndexFunc(messages, told.written); {
 	case at < 0:
-		return h.write(ctx, s, n, messages)
-	case n.Wake && !read(messages, at):
-		return h.wake(ctx, s, n, messages, at)
+		return h.write(ctx, s, n, n.Text, messages)
+	case n.Wake && !told.hasTurn(messages, at):
+		return h.write(ctx, s, n, wakeText, messages)
 	}
 	return subagent.Accepted, nil
 }
+
+// wakeText begins the turn of a notification that stands further up.
+const wakeText = "A notification came while you were busy; it stands above. See to it now."
 
 func (h *host) isBusy(ctx context.Context, s *session, id subagent.SessionID) (bool, error) {
 	all, err := h.status(ctx, s.dir, id)
 	return all[id] == subagent.HostBusy || all[id] == subagent.HostRetrying, err
 }
 
-// notice is the message with a notification.
+// notice finds what is written of a notification.
 type notice struct{ id string }
 
 func (n notice) written(m message) bool {
 	return m.marked(func(k mark) bool { return k.Notification == n.id })
 }
 
-// write adds a notification to a transcript, and looks whether it is there then.
-func (h *host) write(ctx context.Context, s *session, n subagent.Notification, messages []message) (subagent.Delivery, error) {
+// hasTurn reports whether a notification, one of whose messages is there, has asked for a
+// turn; or has had one, since the turn into which it was put went on with it.
+func (n notice) hasTurn(messages []message, at int) bool {
+	since := map[string]bool{}
+	for _, m := range messages[at:] {
+		if m.marked(func(k mark) bool { return k.Notification == n.id && k.Wake }) {
+			return true
+		}
+		since[m.Info.ID] = m.Info.Role == "user"
+	}
+	return slices.ContainsFunc(messages, func(m message) bool {
+		return since[m.Info.ParentID] && m.Info.Time.Completed != 0 && m.Info.Error == nil && m.Info.Summary != true
+	})
+}
+
+// write adds a text about a notification to a transcript, and looks whether it is there
+// then.
+func (h *host) write(ctx context.Context, s *session, n subagent.Notification, say string, messages []message) (subagent.Delivery, error) {
 	body := asBefore(messages)
-	body.Parts, body.NoReply = text(n.Text, mark{Notification: n.ID, Wake: n.Wake}), !n.Wake
+	body.Parts, body.NoReply = text(say, mark{Notification: n.ID, Wake: n.Wake}), !n.Wake
 	if err := h.post(ctx, "notify", n.Parent, s.dir, body); err != nil {
 		return goneOr(err)
 	}
@@ -78,13 +98,14 @@ func (h *host) write(ctx context.Context, s *session, n subagent.Notification, m
 	if err != nil {
 		return subagent.Unknown, err // it is looked for again
 	}
+	after = after[slices.IndexFunc(after, func(m message) bool { return m.Info.ID == since })+1:]
 	at := slices.IndexFunc(after, notice{n.ID}.written)
 	if at < 0 {
 		return subagent.Unknown, errNotWritten
 	}
-	between := after[slices.IndexFunc(after, func(m message) bool { return m.Info.ID == since })+1 : at]
-	if fresh := asBefore(between); fresh.Model != nil && !fresh.sameAs(body) {
-		// The user was quicker, and the turn would go on as the parent was before.
+	if fresh := asBefore(after[:at]); fresh.Model != nil && !fresh.sameAs(body) {
+		// A user was quicker, and has changed what the parent is: the turn would go on as
+		// it was before. To send a message again replaces what is known of it.
 		fresh.MessageID, fresh.Parts, fresh.NoReply = after[at].Info.ID, []textPart{}, true
 		_ = h.post(ctx, "notify", n.Parent, s.dir, fresh)
 	}
@@ -93,53 +114,19 @@ func (h *host) write(ctx context.Context, s *session, n subagent.Notification, m
 
 var errNotWritten = errors.New("the server did not write what it took: perhaps the parent's agent is no more")
 
-// wake has the server answer a notification that is there. The same message is sent once
-// more, without any text: that begins a turn unless its newest message is answered, so
-// that neither a user who was quicker nor a second try costs one.
-func (h *host) wake(ctx context.Context, s *session, n subagent.Notification, messages []message, at int) (subagent.Delivery, error) {
-	was := messages[at].Info
-	body := asBefore(messages)
-	body.MessageID, body.Parts = was.ID, []textPart{}
-	if err := h.post(ctx, "notify", n.Parent, s.dir, body); err != nil {
-		return goneOr(err)
-	}
-	is := func(m message) bool { return m.Info.ID == was.ID }
-	after, err := h.back(ctx, "notify", n.Parent, 5, func(page []message) bool { return slices.ContainsFunc(page, is) })
-	if err != nil {
-		return subagent.Unknown, err
-	}
-	if at := slices.IndexFunc(after, is); at < 0 || after[at].Info.Time.Created == was.Time.Created {
-		return subagent.Unknown, errNotWritten
-	}
-	return subagent.Accepted, nil
-}
-
-// read reports whether the model was called with a message in view, and answered.
-func read(messages []message, at int) bool {
-	since := map[string]bool{}
-	for _, m := range messages[at:] {
-		if m.Info.Role == "user" {
-			since[m.Info.ID] = true
-		}
-	}
-	return slices.ContainsFunc(messages, func(m message) bool {
-		return since[m.Info.ParentID] && m.Info.Time.Completed != 0 && m.Info.Error == nil && m.Info.Summary != true
-	})
-}
-
-// Received reports whether a parent has a notification, and the turn that it asks for.
+// Received reports whether a parent has a notification, and was asked for its turn.
 func (h *host) Received(ctx context.Context, n subagent.Notification) (bool, error) {
 	if !isSession(n.Parent) {
 		return false, nil // Notify says so
 	}
-	written := notice{n.ID}.written
+	told := notice{n.ID}
 	h.mu.Lock()
 	since, known := h.sending[n.ID]
 	h.mu.Unlock()
 	messages, err := h.back(ctx, "notify", n.Parent, 20, func(page []message) bool {
-		return slices.ContainsFunc(page, func(m message) bool { return written(m) || known && m.Info.ID == since })
+		return slices.ContainsFunc(page, func(m message) bool { return told.written(m) || known && m.Info.ID == since })
 	})
-	at := slices.IndexFunc(messages, written)
+	at := slices.IndexFunc(messages, told.written)
 	switch {
 	case errors.Is(err, errTooLong), errors.Is(err, errTooLarge):
 		return false, errors.ErrUnsupported // Notify reads less
@@ -147,14 +134,8 @@ func (h *host) Received(ctx context.Context, n subagent.Notification) (bool, err
 		return false, err
 	case at < 0 && slices.ContainsFunc(messages, func(m message) bool { return m.unread }):
 		return false, errUnread
-	case at < 0 || !n.Wake || read(messages, at):
-		return at >= 0, nil
 	}
-	s, err := h.find(ctx, "notify", n.Parent)
-	if err != nil {
-		return false, err
-	}
-	return h.isBusy(ctx, s, n.Parent)
+	return at >= 0 && (!n.Wake || told.hasTurn(messages, at)), nil
 }
 
 // before reads a parent's messages back to the one from which its agent and model are
