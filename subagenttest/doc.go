@@ -27,5 +27,6 @@
 //	}
 //
 // [TestClient] is the conformance suite that every [subagent.SessionClient] should
-// pass. It runs against a real host or a fake one, in real time.
+// pass, and [TestNotifier] that for every [subagent.Notifier]. They run against a real host
+// or a fake one, in real time.
 package subagenttest

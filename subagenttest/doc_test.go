@@ -31,3 +31,6 @@ func TestStartTimeout(t *testing.T) {
 
 // The subject of ExampleTestClient passes.
 func TestExampleConforms(t *testing.T) { subagenttest.TestClient(t, subject) }
+
+// The receiver of ExampleTestNotifier passes too.
+func TestExampleTells(t *testing.T) { subagenttest.TestNotifier(t, receiver) }

@@ -3,6 +3,9 @@ package subagenttest_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -42,5 +45,95 @@ func ExampleTestClient() {
 	// In the tests of the client: func TestConforms(t *testing.T), with this body.
 	_ = func(t *testing.T) {
 		subagenttest.TestClient(t, subject)
+	}
+}
+
+// chats is a host of parents: what it is told stands in a transcript, and turns answer at
+// once, but for those that Work begins.
+type chats struct {
+	mu    sync.Mutex
+	all   map[subagent.SessionID]*chat
+	chats int
+}
+
+type chat struct {
+	said  []subagent.Message
+	turns int
+	works bool
+	seen  map[string]bool // by notification: whether it began a turn
+}
+
+func (c *chats) Notify(ctx context.Context, n subagent.Notification) (subagent.Delivery, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.all[n.Parent]
+	switch {
+	case ctx.Err() != nil:
+		return subagent.Unknown, ctx.Err()
+	case p == nil:
+		return subagent.Gone, nil
+	case p.works && n.Handover != subagent.HandDeposit:
+		return subagent.Busy, nil
+	}
+	woken, told := p.seen[n.ID]
+	if !told { // else it came again, or its turn is asked for now
+		p.say(subagent.RoleUser, n.Text)
+	}
+	if p.seen[n.ID] = woken || n.Wake; n.Wake && !woken {
+		p.turns++
+		p.say(subagent.RoleAssistant, "I see")
+	}
+	return subagent.Accepted, nil
+}
+
+func (p *chat) say(who subagent.Role, text string) {
+	p.said = append(p.said, subagent.Message{Role: who, Text: text, Complete: true})
+}
+
+func (c *chats) Open() subagent.SessionID {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.chats++
+	id := subagent.SessionID(fmt.Sprint("chat ", c.chats))
+	c.all[id] = &chat{seen: map[string]bool{}}
+	return id
+}
+
+// in looks into a chat.
+func (c *chats) in(id subagent.SessionID, look func(*chat)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	look(c.all[id])
+}
+
+func (c *chats) Said(id subagent.SessionID) (said []subagent.Message) {
+	c.in(id, func(p *chat) { said = slices.Clone(p.said) })
+	return said
+}
+
+func (c *chats) Turns(id subagent.SessionID) (turns int) {
+	c.in(id, func(p *chat) { turns = p.turns })
+	return turns
+}
+
+func (c *chats) Work(id subagent.SessionID) { c.in(id, func(p *chat) { p.turns++; p.works = true }) }
+func (c *chats) Rest(id subagent.SessionID) { c.in(id, func(p *chat) { p.works = false }) }
+
+func (c *chats) Delete(id subagent.SessionID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.all, id)
+}
+
+// receiver makes a fresh one for each case of the suite.
+func receiver(*testing.T) subagenttest.Receiver {
+	host := &chats{all: map[subagent.SessionID]*chat{}}
+	return subagenttest.Receiver{Notifier: host, Parents: host, Settle: time.Second}
+}
+
+func ExampleTestNotifier() {
+	// In the tests of the notifier: func TestTells(t *testing.T), with this body.
+	_ = func(t *testing.T) {
+		subagenttest.TestNotifier(t, receiver)
 	}
 }
