@@ -17,7 +17,11 @@
 // found by asking every few seconds.
 //
 // Notifications are messages of the parent's transcript, written while it rests, for
-// its current agent and model. One that asks for a turn starts one.
+// its current agent and model. One that asks for a turn starts one. For a parent that
+// stays busy it becomes part of the turn that goes on, or begins one later.
+//
+// Sessions that somebody else made and prompted can be tracked. A user who stops a
+// parent's turn is told of as subagent.EventInterrupted.
 //
 // What the server does with a child is shown as Task.Progress. A model call that is
 // tried again, and a permission or question that waits for an answer, are shown and
