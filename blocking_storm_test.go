@@ -189,6 +189,47 @@ func (h *erratic) Exists(context.Context, SessionID) (bool, error) {
 	return true, nil
 }
 
+// LastPrompt knows of a prompt of others once it runs.
+func (h *erratic) LastPrompt(_ context.Context, id SessionID) (any, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	turn := h.turns[id]
+	switch {
+	case h.bad():
+		return nil, errors.New("no route")
+	case turn.running || turn.text != "" || turn.final:
+		return turn, nil
+	}
+	return nil, nil
+}
+
+// theirs is a session that somebody else makes, and prompts after a while.
+func (h *erratic) theirs() SessionID {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.n++
+	id, turn := SessionID(fmt.Sprint("ses_", h.n)), &erraticTurn{sends: 1, taken: true, stop: make(chan struct{})}
+	h.turns[id] = turn
+	wait := h.while(10 * time.Second)
+	go func() {
+		time.Sleep(wait)
+		h.change(func() { turn.running = true })
+		h.run(id, turn)
+	}()
+	return id
+}
+
+// delegate launches a task, or tracks a session of somebody else, which may have answered
+// by then.
+func (h *erratic) delegate(t *testing.T, m *BackgroundManager, r *rand.Rand) TaskID {
+	if r.IntN(3) > 0 {
+		return launch(t, m, work("p")).ID
+	}
+	id := h.theirs()
+	pass(time.Duration(r.Int64N(int64(20 * time.Second))))
+	return track(t, m, "p", id).ID
+}
+
 // Over hosts whose word can't be relied on, no turn is taken for over before it is, none
 // is waited for without end once the host answers, nothing is sent twice, and what was
 // cancelled does not run.
@@ -216,7 +257,7 @@ func blockingStorm(t *testing.T, seed uint64, ends map[Status]int) {
 	var tasks []TaskID
 	cancelled := map[TaskID]bool{}
 	for range 1 + r.IntN(6) {
-		tasks = append(tasks, launch(t, m, work("p")).ID)
+		tasks = append(tasks, h.delegate(t, m, r))
 		pass(time.Duration(r.Int64N(int64(5 * time.Second))))
 		if r.IntN(4) == 0 {
 			id := tasks[r.IntN(len(tasks))]

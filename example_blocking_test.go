@@ -26,6 +26,7 @@ func (h *eventful) Send(_ context.Context, id subagent.SessionID, p subagent.Pro
 	h.set(id, true, "")
 	go func() {
 		h.events <- subagent.SessionEvent{Session: id, Kind: subagent.EventTool, Tool: subagent.ToolCall{ID: "1", Name: "read"}}
+		h.events <- subagent.SessionEvent{Session: id, Kind: subagent.EventStep, Step: 1}
 		h.set(id, false, "read "+p.Text)
 		h.events <- subagent.SessionEvent{Session: id, Kind: subagent.EventIdle}
 	}()

@@ -214,7 +214,7 @@ func checkReceived(ctx context.Context, r Receiver) error {
 				return err
 			}
 			if got != want {
-				return fmt.Errorf("Received says %v of a notification (%v), where it should say %v", got, n.Handover, want)
+				return fmt.Errorf("of a notification (%v) Received says %v, where it should say %v", n.Handover, got, want)
 			}
 			if want {
 				break
