@@ -64,6 +64,7 @@ type BackgroundManager struct {
 	attempts  []*attempt         // those with a call out
 	spare     *attempt           // for one task to start in the goroutine that dispatches …
 	handed    *attempt           // … and the same once it was taken
+	reads     map[*read]struct{} // transcripts that are being read
 	unstopped map[*task]struct{} // tasks with a child that may still be running
 	watches   map[*watch]struct{}
 	told      deliveries
@@ -114,6 +115,7 @@ func New(client SessionClient, cfg Config) (*BackgroundManager, error) {
 		mailboxes: map[SessionID]*mailbox{},
 		roots:     map[SessionID]*root{},
 		waiters:   map[*waiter]struct{}{},
+		reads:     map[*read]struct{}{},
 		unstopped: map[*task]struct{}{},
 		watches:   map[*watch]struct{}{},
 		releasing: map[SessionID]release{},
@@ -150,25 +152,31 @@ func (m *BackgroundManager) made() error {
 }
 
 // Get returns a task. The error is ErrNotFound.
-func (m *BackgroundManager) Get(id TaskID) (Task, error) {
+func (m *BackgroundManager) Get(id TaskID) (Task, error) { return m.get(host, id) }
+
+func (m *BackgroundManager) get(by caller, id TaskID) (Task, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	t := m.byID[id]
-	if t == nil {
-		return Task{}, fmt.Errorf("%w: %q", ErrNotFound, id)
+	t, err := m.reachLocked(by, id)
+	if err != nil {
+		return Task{}, err
 	}
+	m.seenLocked(by, t)
 	return m.snapshotLocked(t), nil
 }
 
 // BySession returns the task that runs, or last ran, in a session. The error is
 // ErrNotFound.
-func (m *BackgroundManager) BySession(id SessionID) (Task, error) {
+func (m *BackgroundManager) BySession(id SessionID) (Task, error) { return m.inSession(host, id) }
+
+func (m *BackgroundManager) inSession(by caller, id SessionID) (Task, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	t := m.bySession[id]
-	if t == nil {
+	if t == nil || !by.reaches(t) {
 		return Task{}, fmt.Errorf("%w: session %q", ErrNotFound, id)
 	}
+	m.seenLocked(by, t)
 	return m.snapshotLocked(t), nil
 }
 

@@ -29,8 +29,8 @@ type UnstoppedError struct{ Calls []UnstoppedCall }
 // has not returned.
 type UnstoppedCall struct {
 	// Op is the call that is out: "create", "prompt", "abort", "notify", "log",
-	// "statuses" of a host under [Blocking], or "release", which may also have failed
-	// with Err; "" if none is.
+	// "transcript", "statuses" of a host under [Blocking], or "release", which may also
+	// have failed with Err; "" if none is.
 	Op      string
 	Task    TaskID
 	Session SessionID // for "notify" the parent's
@@ -177,6 +177,9 @@ func (m *BackgroundManager) flush() {
 			a.cancel(nil)
 		}
 	}
+	for r := range m.reads {
+		r.cancel(ErrClosed)
+	}
 	for _, b := range m.mailboxes {
 		if m.pushes() && b.owes() && b.state != mailSending && b.state != mailDrained {
 			m.sendLocked(b)
@@ -312,6 +315,9 @@ func (m *BackgroundManager) outLocked() (calls []UnstoppedCall) {
 	}
 	for session, r := range m.releasing {
 		calls = append(calls, UnstoppedCall{Op: "release", Task: r.task, Session: session, Err: r.err})
+	}
+	for r := range m.reads {
+		calls = append(calls, UnstoppedCall{Op: "transcript", Task: r.task, Session: r.session})
 	}
 	if m.book.writing {
 		calls = append(calls, UnstoppedCall{Op: "log"})

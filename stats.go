@@ -77,6 +77,7 @@ func (m *BackgroundManager) Stats() Stats {
 	for _, a := range m.attempts {
 		s.Calls += len(a.callsOut())
 	}
+	s.Calls += len(m.reads)
 	for sem := range m.sems.each {
 		s.Keys = m.keyStatsLocked(s.Keys, sem)
 	}

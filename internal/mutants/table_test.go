@@ -96,7 +96,7 @@ var table = []mutant{
 	{"a nack loses", "mailbox.go", "		if delivered {\n			m.told", "		if true {\n			m.told"},
 	{"parked notices are never taken up", "notify.go", "	case mailIdle, mailParked:\n		b.state, b.first", "	case mailIdle:\n		b.state, b.first"},
 	{"what an ended child was owed stays with it", "mailbox.go", "	m.bequeathLocked(t, t.ended)\n}", "}"},
-	{"notices go to ended children", "mailbox.go", "	b := t.owner.heirLocked()\n", "	b := t.owner\n"},
+	{"notices go to ended children", "mailbox.go", "	b := t.owner.heirLocked()\n	t.owner.live--\n", "	b := t.owner\n	t.owner.live--\n"},
 	{"an own cancel is told", "cancel.go", "t.silent || o.Silent || o.Cause == ByParent", "t.silent || o.Silent"},
 
 	// Events.
