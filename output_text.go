@@ -14,6 +14,8 @@ const (
 	// outputLines is what the lines between quotes may take of it, and toolLines how many
 	// of them one message has for its tools.
 	outputLines, toolLines = outputBytes / 2, 20
+	// messageBytes bounds the text of one message.
+	messageBytes = 8 << 10
 	// noteBytes bounds what a child is said to wait for, or to try again for.
 	noteBytes = 200
 
@@ -23,14 +25,22 @@ const (
 // passage is a line of an Output's text and what is quoted below it.
 type passage struct {
 	line, text string
+	most       int    // bytes of the text
 	whole      bool   // the text is not cut yet
 	cut        string // the line behind it if it is
 }
 
+// clean makes the text safe, and notes whether it was cut by that.
+func (p *passage) clean() {
+	safe := clean.Block(p.text, p.most)
+	p.whole = p.whole && len(p.text) <= p.most && (strings.HasSuffix(p.text, "…") || !strings.HasSuffix(safe, "…"))
+	p.text = safe
+}
+
 // String writes the output for a model, in at most 64 KiB: where the task is and why,
 // how long it took, its result or what it had said by then, and the messages. What comes
-// from the child is cleaned and quoted as data, and cut where it does not fit, with its
-// whole size named. The same output gives the same text.
+// from the child is cleaned and quoted as data, and cut where it does not fit, a message
+// at 8 KiB in any case, with its whole size named. The same output gives the same text.
 func (o Output) String() string {
 	head := o.headline() + o.notes()
 	passages := append(o.resultPassage(), o.messagePassages()...)
@@ -38,9 +48,11 @@ func (o Output) String() string {
 	room := outputBytes - len(head) - len(dataNote) - len(tail)
 	sizes := make([]int, 0, len(passages))
 	full := make([]string, len(passages))
-	for i, p := range passages {
+	for i := range passages {
+		p := &passages[i]
+		p.clean()
 		room -= len(p.line) + len(p.cut)
-		if full[i] = quoted(clean.Block(p.text, outputBytes), 2*outputBytes, p.whole); full[i] != "" {
+		if full[i] = quoted(p.text, 3*outputBytes, p.whole); full[i] != "" {
 			sizes = append(sizes, len(full[i]))
 		}
 	}
@@ -54,10 +66,10 @@ func (o Output) String() string {
 		b.WriteString(p.line)
 		shown := full[i]
 		if len(shown) > each {
-			shown = quoted(clean.Block(p.text, outputBytes), each, p.whole)
+			shown = quoted(p.text, each, p.whole)
 		}
 		b.WriteString(shown)
-		if shown != full[i] || shown != "" && (!p.whole || len(p.text) > outputBytes) {
+		if shown != full[i] || shown != "" && !p.whole {
 			b.WriteString(p.cut)
 		}
 	}
@@ -145,7 +157,7 @@ func (o *Output) resultPassage() []passage {
 	}
 	size := max(t.Result.Size, len(t.Result.Text))
 	return []passage{{
-		line: label, text: t.Result.Text, whole: !t.Result.Cut(),
+		line: label, text: t.Result.Text, most: outputBytes, whole: !t.Result.Cut(),
 		cut: fmt.Sprintf("It is cut here; the whole text has %d bytes.\n", size),
 	}}
 }
@@ -190,9 +202,9 @@ func passagesOf(m *Message) []passage {
 	if text := errorText(m.Err); text != "" {
 		line += ", ended with " + strconv.Quote(text)
 	}
-	list := []passage{{line: line + "\n", text: m.Text, whole: true, cut: fmt.Sprintf("Cut here, of %d bytes.\n", len(m.Text))}}
+	list := []passage{{line: line + "\n", text: m.Text, most: messageBytes, whole: true, cut: fmt.Sprintf("Cut here, of %d bytes.\n", len(m.Text))}}
 	if m.Thoughts != "" {
-		list = append(list, passage{line: "- its thoughts\n", text: m.Thoughts, whole: true})
+		list = append(list, passage{line: "- its thoughts\n", text: m.Thoughts, most: messageBytes, whole: true})
 	}
 	for i, call := range m.Tools {
 		if i == toolLines {
@@ -206,7 +218,7 @@ func passagesOf(m *Message) []passage {
 			line += ", which is not over"
 		}
 		text, _ := call.Input.(string)
-		list = append(list, passage{line: line + "\n", text: text, whole: true})
+		list = append(list, passage{line: line + "\n", text: text, most: messageBytes, whole: true})
 	}
 	return list
 }
