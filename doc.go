@@ -52,17 +52,17 @@
 //  6. A stopped task takes its descendants with it, and nothing is launched below
 //     it any more. (TestCascade, TestLaunchDuringCascade)
 //  7. A finished run is owed to its parent from the instant of its ending until it
-//     is accepted, drained, or dropped and counted. (TestPendingHasNoGap,
-//     TestL10NoticeSurvivesFailedSends, TestParking, TestNoticesOfAGoneChildGoUp,
-//     TestNobodyIsLeftToTell)
+//     is accepted, drained, read by the parent itself through As, or dropped and
+//     counted. (TestPendingHasNoGap, TestL10NoticeSurvivesFailedSends, TestParking,
+//     TestNoticesOfAGoneChildGoUp, TestNobodyIsLeftToTell, TestReadIsNotTold)
 //  8. A receiver that keeps track of (task, run) sees each run exactly once: a
 //     batch is frozen when it is first sent. Of what a child took whose task ended
 //     meanwhile, the next session above hears too.
 //     (TestL10NoticeSurvivesFailedSends, TestNoticeOutWhenAChildEnds)
 //  9. A notification is final exactly when nothing is left that its parent will be
 //     told of, and after something was told a final one comes. If every ending was
-//     silent (NoNotice, Do, ByParent, CancelOptions.Silent) none does: Pending(p).Live
-//     is the test that always holds.
+//     silent (NoNotice, Do, ByParent, CancelOptions.Silent) or read through As none
+//     does: Pending(p).Live is the test that always holds.
 //     (TestThreeSiblings, TestSilentCancelClosesBatch, TestLaunchWhileTheLastEnds,
 //     TestInheritedTasksKeepTheBatchOpen)
 //  10. A panic in the host's code, or runtime.Goexit, fails one task or one delivery
@@ -75,6 +75,9 @@
 //  12. A refused call changes nothing, and names the field or limit, its value and
 //     the rule. (TestLaunchRefused, TestConfigNumbers, TestConfigAgents,
 //     TestLimitsOfNamesRefused, TestSetLimitRefused, TestFilterRefused)
+//  13. Through As a session reaches its own task and those below it, and any other is
+//     as unknown as an id that never was. (TestForeignIsUnknown,
+//     TestForeignFilterMatchesNothing)
 //
 // # Caveats
 //

@@ -282,6 +282,7 @@ func TestScopedLaunch(t *testing.T) {
 			require.Equal(t, "ok", task.Result.Text)
 		}
 		other.NoNotice = true
+		synctest.Wait()
 		before := inventory(m)
 		_, err := s.Launch(t.Context(), other)
 		_, doErr := s.Do(t.Context(), other)
