@@ -269,16 +269,18 @@ func (m *BackgroundManager) read(ctx context.Context, r *read, q OutputQuery) {
 // read asks for the newest messages, one more than wanted, and for all only if Since is
 // not among these: a client takes an unknown one for the beginning and does not say so.
 func (q *OutputQuery) read(ctx context.Context, c capabilities, session SessionID) (said []Message, more bool, err error) {
-	all, err := c.transcript(ctx, session, TranscriptQuery{Limit: q.Limit + 1})
-	if err != nil {
-		return nil, false, err
-	}
-	rest, err := q.after(all)
-	if err != nil {
-		if all, err = c.transcript(ctx, session, TranscriptQuery{}); err != nil {
+	var rest []Message
+	for _, ask := range []TranscriptQuery{{Limit: q.Limit + 1}, {}} {
+		if ctx.Err() != nil { // nobody waits any more, or the manager is closed
+			return nil, false, context.Cause(ctx)
+		}
+		all, err := c.transcript(ctx, session, ask)
+		if err != nil {
 			return nil, false, err
 		}
-		if rest, err = q.after(all); err != nil {
+		if rest, err = q.after(all); err == nil {
+			break
+		} else if ask.Limit == 0 {
 			return nil, false, err
 		}
 	}

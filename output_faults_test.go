@@ -112,6 +112,29 @@ func TestOutputTranscriptEndsWithItsContext(t *testing.T) {
 	})
 }
 
+// A reading that comes back when nobody waits for it any more asks for nothing else.
+func TestOutputLateTranscript(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := subagenttest.NewClient(t, func(c subagenttest.Call) subagenttest.Action {
+			if c.Op != subagenttest.OpTranscript {
+				return subagenttest.Action{}
+			}
+			return subagenttest.Action{Delay: time.Minute, Deaf: true}
+		})
+		m, err := subagent.New(client, subagent.Config{})
+		require.NoError(t, err)
+		defer m.Close()
+		task, err := m.Launch(t.Context(), subagent.LaunchInput{Parent: "p", Agent: "a", Prompt: "x"})
+		require.NoError(t, err)
+		synctest.Wait()
+		o, err := m.Output(t.Context(), task.ID, subagent.OutputQuery{Transcript: true, Since: "unknown"})
+		require.NoError(t, err)
+		require.ErrorIs(t, o.TranscriptErr, context.DeadlineExceeded)
+		time.Sleep(time.Hour)
+		require.Equal(t, 1, client.Count(subagenttest.OpTranscript))
+	})
+}
+
 // A reading that is out ends with the manager: who waits for it comes back at once, and
 // Close lists it if it does not return.
 func TestOutputAgainstClose(t *testing.T) {
