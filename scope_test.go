@@ -154,6 +154,9 @@ func TestForeignFilterMatchesNothing(t *testing.T) {
 			}
 			synctest.Test(t, func(t *testing.T) {
 				f := raise(t)
+				later := launch(t, f.m, work(f.session)) // which comes after all others
+				synctest.Wait()
+				require.Equal(t, later.ID, f.m.As(f.session).List(Filter{After: f.tasks["grandchild"].ID})[0].ID)
 				s, task, before, began := f.m.As(f.session), f.tasks[k.name], f.m.List(Filter{}), time.Now()
 				for i, foreign := range []Filter{
 					{IDs: []TaskID{task.ID}}, {Parent: task.Session}, {Parent: task.Parent, Labels: map[string]string{}, Agent: "worker", IDs: []TaskID{task.ID}},
