@@ -268,6 +268,7 @@ func (m *BackgroundManager) cameBackLocked(b *mailbox, now instant) {
 	}
 	if b.state == mailIdle {
 		m.postLocked(b, now)
+		m.closeMailboxLocked(b)
 		return
 	}
 	m.boundLocked(b)
@@ -287,7 +288,9 @@ func (m *BackgroundManager) takenLocked(b *mailbox, now instant) {
 		heir := b.origin.under.owner.heirLocked()
 		m.bringLocked(heir, batched...)
 		m.postLocked(heir, now)
+		return
 	}
+	m.shelveAllLocked(batched)
 }
 
 // closeBatch notes that the frozen batch was delivered.

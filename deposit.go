@@ -1,6 +1,9 @@
 package subagent
 
-import "log/slog"
+import (
+	"log/slog"
+	"slices"
+)
 
 // Parents that are busy for long, and what they are owed for too long.
 
@@ -170,15 +173,17 @@ func (m *BackgroundManager) boundLocked(b *mailbox) {
 // giveUpLocked drops the frozen batch, if it is to go, and the first n of the rest. They
 // are counted.
 func (m *BackgroundManager) giveUpLocked(b *mailbox, batch bool, n int) {
+	lost := slices.Clone(b.ended[:n])
 	if batch {
-		m.told.Expired += len(b.batched)
+		lost = append(lost, b.batched...)
 		b.batch, b.batched = nil, nil
 		b.settled()
 		m.disarmLocked(&b.deadline)
 		b.state = mailIdle
 	}
-	m.told.Expired += n
+	m.told.Expired += len(lost)
 	b.ended = append([]due(nil), b.ended[n:]...)
+	m.shelveAllLocked(lost)
 	if batch || n > 0 {
 		m.logLocked(slog.LevelWarn, "notices given up", slog.String("parent", string(b.origin.Parent)))
 		m.gatherLocked(b, m.now())

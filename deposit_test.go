@@ -155,7 +155,7 @@ func TestBusyBatchIsMadeAnew(t *testing.T) {
 		pass(10 * time.Second)
 		require.Equal(t, []string{"offer"}, p.hands())
 		require.Len(t, m.Pending("p").Notices, 3)
-		read(m, two.ID)
+		reads(m, two.ID)
 		p.busy = false
 		m.HandleEvent(SessionEvent{Session: "p", Kind: EventIdle})
 		pass(time.Hour)
@@ -166,8 +166,8 @@ func TestBusyBatchIsMadeAnew(t *testing.T) {
 	})
 }
 
-// read plays the parent that reads a run which has ended.
-func read(m *BackgroundManager, id TaskID) {
+// reads plays the parent that reads a run which has ended.
+func reads(m *BackgroundManager, id TaskID) {
 	m.mu.Lock()
 	defer m.unlock()
 	m.readLocked(m.byID[id])
@@ -181,7 +181,7 @@ func TestReadBeforeTold(t *testing.T) {
 		m := newManager(t, timed(), Config{Notifier: box})
 		one := launch(t, m, taking("p", "1s"))
 		pass(time.Second + 50*time.Millisecond)
-		read(m, one.ID)
+		reads(m, one.ID)
 		pass(time.Hour)
 		require.Empty(t, box.all())
 		require.Zero(t, m.Pending("p"))
@@ -190,9 +190,9 @@ func TestReadBeforeTold(t *testing.T) {
 		three := launch(t, m, taking("p", "2s"))
 		pass(1500 * time.Millisecond)
 		require.Len(t, box.all(), 1)
-		read(m, two.ID) // told before
+		reads(m, two.ID) // told before
 		pass(500*time.Millisecond + 50*time.Millisecond)
-		read(m, three.ID)
+		reads(m, three.ID)
 		pass(time.Hour)
 		got := box.all()
 		require.Len(t, got, 2, "something was told, and so a final one comes")
@@ -305,7 +305,7 @@ func TestPushOff(t *testing.T) {
 // told of stays readable.
 func TestNoticesAreKeptSoLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newManager(t, timed(), Config{Mailbox: MailboxPolicy{KeepAge: time.Hour, KeepCount: 3}, Keys: KeyLimits{Default: 1}})
+		m := newManager(t, timed(), Config{Mailbox: MailboxPolicy{KeepAge: time.Hour, KeepCount: 3}, Retention: keepAll, Keys: KeyLimits{Default: 1}})
 		var ids []TaskID
 		for range 5 {
 			ids = append(ids, launch(t, m, taking("p", "10m")).ID)

@@ -21,11 +21,12 @@ const (
 // mailbox is all that the books hold about one parent session: where it stands,
 // its children, and what it is owed. It is the only place that knows. Guarded by mu.
 type mailbox struct {
-	origin   origin  // of the session's children
-	children []*task // launched by the session, in order
-	adopted  []*task // launched by sessions below it that are not tasks
-	live     int     // children that have not ended …
-	doomed   int     // … and of these, the ones that are being stopped with an ancestor
+	origin          origin  // of the session's children
+	children        []*task // launched by the session, in order
+	adopted         []*task // launched by sessions below it that are not tasks
+	gaps, gapsBelow int32   // how many of these are forgotten
+	live            int     // children that have not ended …
+	doomed          int     // … and of these, the ones that are being stopped with an ancestor
 	// inherited counts live tasks below children that have ended, but for doomed
 	// ones, and notices that are out to such children: they will be told of here too.
 	inherited int
@@ -89,7 +90,7 @@ func (m *BackgroundManager) adoptChildLocked(t *task, o origin) {
 
 // oweLocked puts down, in the instant of a run's ending, that its parent has one
 // live child less and what it is owed for it.
-func (m *BackgroundManager) oweLocked(t *task) {
+func (m *BackgroundManager) oweLocked(t *task) (owed bool) {
 	b := t.owner.heirLocked()
 	t.owner.live--
 	switch {
@@ -98,11 +99,15 @@ func (m *BackgroundManager) oweLocked(t *task) {
 	case b != t.owner:
 		b.inherited--
 	}
-	if !t.silent && !t.reason.is(ParentGone) {
+	if owed = !t.silent && !t.reason.is(ParentGone) && !b.deaf(); owed {
 		m.bringLocked(b, due{task: t, at: t.ended, run: t.run, quiet: t.quiet})
+	}
+	if !owed && !t.silent && !t.reason.is(ParentGone) {
+		m.told.Dropped++
 	}
 	m.postLocked(b, t.ended)
 	m.bequeathLocked(t, t.ended)
+	return owed
 }
 
 // repayLocked ends that the heir counts on what is out here.
@@ -118,6 +123,7 @@ func (b *mailbox) repayLocked() {
 func (m *BackgroundManager) bringLocked(b *mailbox, ended ...due) {
 	if b.deaf() {
 		m.told.Dropped += len(ended)
+		m.shelveAllLocked(ended)
 		return
 	}
 	b.ended = append(b.ended, ended...)
@@ -218,8 +224,10 @@ func (m *BackgroundManager) bequeathLocked(t *task, now instant) {
 
 // dropLocked gives up what a parent that is gone was owed.
 func (m *BackgroundManager) dropLocked(b *mailbox) {
-	m.told.Dropped += len(b.batched) + len(b.ended)
+	lost := append(b.batched, b.ended...)
+	m.told.Dropped += len(lost)
 	m.emptyLocked(b)
+	m.shelveAllLocked(lost)
 	m.logLocked(slog.LevelWarn, "parent gone", slog.String("parent", string(b.origin.Parent)))
 }
 
@@ -236,6 +244,7 @@ func (m *BackgroundManager) readLocked(t *task) {
 	}
 	b.ended = slices.Delete(b.ended, i, i+1)
 	m.told.Read++
+	defer m.shelveLocked(t, t.run)
 	if b.state == mailGathering && !b.owes() || b.state == mailWaiting && b.batch == nil && !b.owes() {
 		m.disarmLocked(&b.deadline)
 		b.state = mailIdle

@@ -42,25 +42,29 @@ type ResumeInput struct {
 // still be running; [ErrNoSession]; and what Launch refuses for, but for the limits on
 // depth and on the total of a root, which count a task once.
 func (m *BackgroundManager) Resume(ctx context.Context, id TaskID, in ResumeInput) (Task, error) {
-	return m.resume(ctx, in, func() (*task, error) {
-		if t := m.byID[id]; t != nil {
-			return t, nil
-		}
-		return nil, fmt.Errorf("%w: %q", ErrNotFound, id)
-	})
+	return m.resume(ctx, whose{by: host, id: id}, in)
 }
 
 // ResumeSession is [BackgroundManager.Resume] for the task of a session.
 func (m *BackgroundManager) ResumeSession(ctx context.Context, id SessionID, in ResumeInput) (Task, error) {
-	return m.resume(ctx, in, func() (*task, error) {
-		if t := m.bySession[id]; t != nil && t.session == id {
-			return t, nil
-		}
-		return nil, fmt.Errorf("%w: session %q", ErrNotFound, id)
-	})
+	return m.resume(ctx, whose{by: host, session: id}, in)
 }
 
-func (m *BackgroundManager) resume(ctx context.Context, in ResumeInput, find func() (*task, error)) (Task, error) {
+// whose names the task of a caller that is to go on: by its session, or by its id.
+type whose struct {
+	by      caller
+	id      TaskID
+	session SessionID
+}
+
+func (w whose) findLocked(m *BackgroundManager) (*task, error) {
+	if w.session == "" {
+		return m.reachLocked(w.by, w.id)
+	}
+	return m.reachSessionLocked(w.by, w.session)
+}
+
+func (m *BackgroundManager) resume(ctx context.Context, w whose, in ResumeInput) (Task, error) {
 	if err := m.made(); err != nil {
 		return Task{}, err
 	}
@@ -73,7 +77,7 @@ func (m *BackgroundManager) resume(ctx context.Context, in ResumeInput, find fun
 	if err := in.Limits.validate("ResumeInput.Limits"); err != nil {
 		return Task{}, err
 	}
-	p, err := m.planRun(find)
+	p, err := m.planRun(w)
 	if err != nil {
 		return Task{}, err
 	}
@@ -99,10 +103,10 @@ type nextRun struct {
 }
 
 // planRun looks whether a task can have another run, and notes what it was launched with.
-func (m *BackgroundManager) planRun(find func() (*task, error)) (nextRun, error) {
+func (m *BackgroundManager) planRun(w whose) (nextRun, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	t, err := find()
+	t, err := w.findLocked(m)
 	if err != nil {
 		return nextRun{}, err
 	}
@@ -173,6 +177,7 @@ func (m *BackgroundManager) beginLocked(p nextRun) error {
 	if err := m.checkLocked(o, keyOf(t.in.Agent, t.in.Model), p.silent, true); err != nil {
 		return err
 	}
+	m.unshelveLocked(t)
 	heir := m.endedForGoodLocked(t)
 	if t.owner.origin.Parent != o.Parent {
 		m.refileLocked(t, o)

@@ -325,7 +325,7 @@ func TestReadAfterResume(t *testing.T) {
 		pass(time.Minute)
 		resume(t, m, one.ID, "1s")
 		pass(time.Minute)
-		read(m, one.ID)
+		reads(m, one.ID)
 		o := m.Pending("p")
 		require.Len(t, o.Notices, 1)
 		require.Equal(t, 1, o.Notices[0].Run)
@@ -432,5 +432,9 @@ func TestResumeGoesOnInItsSession(t *testing.T) {
 		now := get(t, m, one.ID)
 		require.ErrorIs(t, now.Reason, NoOutput)
 		require.Zero(t, m.Pending("p").Notices[2].Size, "the old output does not pass for its own")
+		out, err := m.Output(t.Context(), one.ID, OutputQuery{})
+		require.NoError(t, err)
+		require.Contains(t, out.String(), "Result of run 2, an earlier one:")
+		require.NotContains(t, out.String(), "artial")
 	})
 }
