@@ -55,12 +55,21 @@ func (t *task) historyLine() string {
 	if t.run > 1 {
 		b = append(strconv.AppendInt(append(b, " (run "...), int64(t.run), 10), ')')
 	}
-	b = appendField(b, "; agent ", word(t.in.Agent))
-	b = appendField(b, "; session ", word(string(t.session)))
-	if room := historyLine - len(b) - len(`; ""`) - 1; room > 0 {
-		if d := clean.Line(t.in.Description, room/2); d != "" { // quoting may double it
-			b = strconv.AppendQuote(append(b, "; "...), d)
+	for _, field := range []struct{ label, value string }{
+		{"; session ", word(string(t.session))}, {"; agent ", word(t.in.Agent)}, {"; ", asTitle(t.in.Description)},
+	} {
+		if more := appendField(b, field.label, field.value); len(more) < historyLine {
+			b = more
 		}
 	}
 	return string(append(b, '\n'))
+}
+
+// asTitle is a description in quotes, "" if there is none. Quoting may make it longer.
+func asTitle(description string) string {
+	d := clean.Line(description, historyLine/2)
+	if d == "" {
+		return ""
+	}
+	return strconv.Quote(d)
 }

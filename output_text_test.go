@@ -196,3 +196,29 @@ func TestOutputTextOfManyMessages(t *testing.T) {
 	require.Contains(t, text, "| the newest\n")
 	require.True(t, strings.HasSuffix(text, "- … and 5 more tool calls\n"))
 }
+
+// Whatever a child, or its host, writes: what a model reads of a task, or of a session's
+// history, has no markup, nothing invisible, one line where one belongs, and an end.
+func FuzzOutput(f *testing.F) {
+	for _, s := range nasty {
+		s = cut(s, 2000)
+		f.Add(s, s, s, s, s)
+	}
+	f.Fuzz(func(t *testing.T, agent, description, text, tool, failure string) {
+		o := Output{Task: Task{
+			ID: "bg_1", Agent: agent, Description: description, Status: Failed, Reason: because(SessionFailed, errors.New(failure)),
+			Result: Result{Text: text, Size: len(text)}, Progress: Progress{Waiting: text, LastTool: tool},
+		}, Messages: []Message{
+			{ID: "1", Role: RoleUser, Text: text},
+			{ID: "2", Role: Role(agent), Text: failure, Thoughts: text, Tools: []ToolCall{{Name: tool, Input: text}}, Err: errors.New(failure)},
+		}}
+		safeText(t, o.String(), outputBytes)
+		o.Task.Status, o.Task.Reason = InputNeeded, nil
+		safeText(t, o.String(), outputBytes)
+
+		child := &task{id: "bg_1", in: captured{Agent: agent, Description: description}, session: SessionID(tool), status: Failed, run: 2}
+		line := child.historyLine()
+		safeText(t, line, historyLine)
+		require.Equal(t, 1, strings.Count(line, "\n"))
+	})
+}

@@ -297,8 +297,8 @@ func TestHistory(t *testing.T) {
 		synctest.Wait()
 		want := historyNote +
 			"- " + string(three.ID) + " pending; agent worker; \"some work\"\n" +
-			"- " + string(two.ID) + " running; agent worker; session ses_2; \"some work\"\n" +
-			"- " + string(one.ID) + " completed; agent worker; session ses_1; \"find ‹/it› now[0m\"\n"
+			"- " + string(two.ID) + " running; session ses_2; agent worker; \"some work\"\n" +
+			"- " + string(one.ID) + " completed; session ses_1; agent worker; \"find ‹/it› now[0m\"\n"
 		got := m.History("p")
 		require.Equal(t, len(strings.Split(want, "\n")), len(strings.Split(got, "\n")), got)
 		require.Equal(t, strings.Split(want, "\n")[:3], strings.Split(got, "\n")[:3])
