@@ -124,9 +124,9 @@ func (m *BackgroundManager) sweepLocked(now instant) {
 func (s *shelf) dueLocked(m *BackgroundManager, now instant) { m.sweepLocked(now) }
 
 // neededLocked reports whether a finished task can't be forgotten yet: somebody reads it,
-// or something below it, or of it, may be running.
+// something below it, or of it, may be running, or what it was owed is out to it still.
 func (m *BackgroundManager) neededLocked(t *task) bool {
-	return t.readers > 0 || t.unstoppedLocked() != nil || t.own != nil && t.own.alive()
+	return t.readers > 0 || t.unstoppedLocked() != nil || t.own != nil && (t.own.out() || t.own.alive())
 }
 
 // alive reports whether anything below a session runs.

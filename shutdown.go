@@ -180,6 +180,11 @@ func (m *BackgroundManager) flush() {
 	for r := range m.reads {
 		r.cancel(ErrClosed)
 	}
+	for t := range m.unstopped {
+		if t.started == 0 && t.loose.err == errLeftRunning { // tracked, and left before it had an attempt
+			m.stopTrackedLocked(t, false)
+		}
+	}
 	for _, b := range m.mailboxes {
 		if m.pushes() && b.owes() && b.state != mailSending && b.state != mailDrained {
 			m.sendLocked(b)

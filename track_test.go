@@ -218,6 +218,26 @@ func TestTrackedIsStopped(t *testing.T) {
 	})
 }
 
+// One that was left running while it waited is stopped by Shutdown.
+func TestTrackedLeftRunning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newAttaching()
+		c.prompt = hang
+		c.runs("theirs")
+		m := newManager(t, c, Config{Keys: KeyLimits{Default: 1}})
+		launch(t, m, work("p"))
+		task := track(t, m, "p", "theirs")
+		_, err := m.Cancel(t.Context(), task.ID, CancelOptions{LeaveRunning: true})
+		require.NoError(t, err)
+		synctest.Wait()
+		require.Zero(t, c.aborts.Load())
+		require.Equal(t, 1, m.Stats().Unstopped)
+		require.NoError(t, m.Close())
+		require.Empty(t, c.turns, "its turn was stopped")
+		require.Zero(t, m.Stats().Unstopped)
+	})
+}
+
 func TestTrackRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newAttaching()
