@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,12 +15,18 @@ import (
 // turning is a parent that is in a turn for a while, told to by a test.
 type turning struct {
 	inbox
-	busy bool
+	busy atomic.Bool
+}
+
+func busyParent() *turning {
+	p := &turning{}
+	p.busy.Store(true)
+	return p
 }
 
 func (p *turning) Notify(ctx context.Context, n Notification) (Delivery, error) {
 	_, _ = p.inbox.Notify(ctx, n)
-	if p.busy && n.Handover != HandDeposit {
+	if p.busy.Load() && n.Handover != HandDeposit {
 		return Busy, nil
 	}
 	return Accepted, nil
@@ -41,7 +48,7 @@ func (b *inbox) hands() (all []string) {
 // without a turn; the turn is asked for at its next idle, once, and nothing loops.
 func TestBusyForLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &turning{busy: true}
+		p := busyParent()
 		m := newManager(t, timed(), Config{Notifier: p, Mailbox: MailboxPolicy{Backoff: time.Hour, BackoffMax: time.Hour}})
 		one := launch(t, m, taking("p", "1s"))
 		pass(2 * time.Second)
@@ -56,7 +63,7 @@ func TestBusyForLong(t *testing.T) {
 		m.HandleEvent(SessionEvent{Session: "p", Kind: EventIdle}) // of our own deposit: the turn goes on
 		synctest.Wait()
 		require.Equal(t, []string{"offer+turn", "deposit", "wake+turn"}, p.hands())
-		p.busy = false
+		p.busy.Store(false)
 		m.HandleEvent(SessionEvent{Session: "p", Kind: EventIdle})
 		synctest.Wait()
 		require.Equal(t, []string{"offer+turn", "deposit", "wake+turn", "wake+turn"}, p.hands())
@@ -83,12 +90,12 @@ func zeroNotices(o Owed) Owed {
 // Where no event tells of the parent's idling, its turn is asked for all the same.
 func TestWakeWithoutEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &turning{busy: true}
+		p := busyParent()
 		m := newManager(t, timed(), Config{Notifier: p, Mailbox: MailboxPolicy{BusyMax: 10 * time.Second, Backoff: time.Hour, BackoffMax: time.Hour}})
 		launch(t, m, taking("p", "1s"))
 		pass(35 * time.Second)
 		require.Equal(t, []string{"offer+turn", "deposit", "wake+turn", "wake+turn"}, p.hands(), "each 10 s")
-		p.busy = false
+		p.busy.Store(false)
 		pass(10 * time.Second)
 		require.Len(t, p.all(), 5)
 		pass(time.Hour)
@@ -121,7 +128,7 @@ func TestUnknownWake(t *testing.T) {
 // asked for with something newer makes the one put off superfluous.
 func TestDepositAndWhatComesAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &turning{busy: true}
+		p := busyParent()
 		m := newManager(t, timed(), Config{Notifier: p, Mailbox: MailboxPolicy{BusyMax: 5 * time.Second, Backoff: time.Hour, BackoffMax: time.Hour}})
 		launch(t, m, taking("p", "1s"))
 		launch(t, m, taking("p", "8s"))
@@ -131,7 +138,7 @@ func TestDepositAndWhatComesAfter(t *testing.T) {
 		pass(7 * time.Second) // the second one: offered at 8.1 s, deposited at 13.1 s
 		require.Equal(t, []string{"offer", "deposit", "offer+turn", "deposit"}, p.hands())
 		require.True(t, m.Pending("p").Wake)
-		p.busy = false
+		p.busy.Store(false)
 		launch(t, m, taking("p", "1s"))
 		launch(t, m, taking("p", "10h"))
 		pass(time.Second + 200*time.Millisecond)
@@ -147,7 +154,7 @@ func TestDepositAndWhatComesAfter(t *testing.T) {
 // read meanwhile is left out.
 func TestBusyBatchIsMadeAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &turning{busy: true}
+		p := busyParent()
 		m := newManager(t, timed(), Config{Notifier: p, Mailbox: MailboxPolicy{Backoff: time.Hour, BackoffMax: time.Hour}})
 		one := launch(t, m, taking("p", "1s"))
 		two := launch(t, m, taking("p", "2s"))
@@ -156,7 +163,7 @@ func TestBusyBatchIsMadeAnew(t *testing.T) {
 		require.Equal(t, []string{"offer"}, p.hands())
 		require.Len(t, m.Pending("p").Notices, 3)
 		reads(m, two.ID)
-		p.busy = false
+		p.busy.Store(false)
 		m.HandleEvent(SessionEvent{Session: "p", Kind: EventIdle})
 		pass(time.Hour)
 		require.Equal(t, []string{"offer", "offer+turn"}, p.hands())
@@ -329,9 +336,10 @@ func TestNoticesAreKeptSoLong(t *testing.T) {
 // A parked batch is given up whole, and what is newer is told.
 func TestParkedBatchIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		down := true
+		var down atomic.Bool
+		down.Store(true)
 		box := &answering{answer: func(Notification, int) (Delivery, error) {
-			if down {
+			if down.Load() {
 				return Unknown, nil
 			}
 			return Accepted, nil
@@ -344,7 +352,7 @@ func TestParkedBatchIsGivenUp(t *testing.T) {
 		pass(35 * time.Minute)
 		require.Empty(t, m.Pending("p").Notices)
 		require.Equal(t, 1, m.Stats().Notices.Expired)
-		down = false
+		down.Store(false)
 		pass(10 * time.Minute)
 		require.Len(t, box.all(), 2)
 		require.True(t, box.all()[1].Final)
