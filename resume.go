@@ -92,6 +92,7 @@ func (m *BackgroundManager) resume(ctx context.Context, w whose, in ResumeInput)
 
 // nextRun is a run to be of a task that has ended, planned without the lock.
 type nextRun struct {
+	by             caller
 	task           *task
 	run            int32 // that has to be the last one still
 	in             LaunchInput
@@ -118,7 +119,7 @@ func (m *BackgroundManager) planRun(w whose) (nextRun, error) {
 		Variant: t.in.Variant, System: t.in.System, Dir: t.in.Dir,
 		Tools: maps.Clone(t.in.Tools), Labels: maps.Clone(t.in.Labels),
 	}
-	return nextRun{task: t, run: t.run, in: in, from: t.owner.origin, limits: t.limits}, nil
+	return nextRun{by: w.by, task: t, run: t.run, in: in, from: t.owner.origin, limits: t.limits}, nil
 }
 
 // canResumeLocked says why a task can't have another run now.
@@ -164,6 +165,9 @@ func (m *BackgroundManager) begin(ctx context.Context, p nextRun, parent Session
 
 func (m *BackgroundManager) beginLocked(p nextRun) error {
 	t := p.task
+	if _, err := m.reachLocked(p.by, t.id); err != nil {
+		return err // it was forgotten meanwhile, or went out of reach
+	}
 	if err := t.canResumeLocked(); err != nil {
 		return err
 	}
