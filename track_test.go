@@ -266,3 +266,26 @@ func TestFuncAttaches(t *testing.T) {
 		require.ErrorIs(t, get(t, ours, gone.ID).Reason, ErrSessionGone)
 	})
 }
+
+// The session of a forgotten task can be tracked again, and may launch then.
+func TestTrackedAfterForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newAttaching()
+		turn := c.runs("theirs")
+		m := newManager(t, c, Config{Notifier: &inbox{}, Retention: Retention{Age: time.Minute}})
+		one := track(t, m, "p", "theirs")
+		turn <- Result{Text: "found"}
+		pass(time.Hour)
+		require.ErrorIs(t, second(m.Launch(t.Context(), work("theirs"))), ErrParentEnded)
+		turn = c.runs("theirs")
+		two := track(t, m, "p", "theirs")
+		require.NotEqual(t, one.ID, two.ID)
+		launch(t, m, work("theirs"))
+		turn <- Result{Text: "more"}
+		pass(time.Hour)
+		var forgotten *ForgottenError
+		require.ErrorAs(t, second(m.BySession("theirs")), &forgotten)
+		require.Equal(t, two.ID, forgotten.Task)
+		require.ErrorIs(t, second(m.Launch(t.Context(), work("theirs"))), ErrParentEnded)
+	})
+}

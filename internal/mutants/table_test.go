@@ -181,6 +181,7 @@ var table = []mutant{
 	{"a launch that nobody would be told of is let in", "launch.go", "	if m.cfg.Mailbox.Required && ", "	if false && "},
 	{"what was forgotten meanwhile is resumed", "resume.go", "	if _, err := m.reachLocked(p.by, t.id); err != nil {\n", "	if _, err := m.reachLocked(p.by, t.id); err != nil && !t.forgotten {\n"},
 	{"what went out of reach meanwhile is resumed", "resume.go", "m.reachLocked(p.by, t.id)", "m.reachLocked(host, t.id)"},
+	{"a session tracked again stays forgotten", "lineage.go", "; ok && m.bySession[s] == nil {", "; ok {"},
 	{"two resumes both win", "resume.go", "	if t.run != p.run {\n", "	if false {\n"},
 	{"a task that runs is resumed", "resume.go", "	case !t.status.Terminal():\n", "	case false:\n"},
 	{"a child that may be running is prompted", "resume.go", "	case t.unstoppedLocked() != nil:\n", "	case false:\n"},
