@@ -68,6 +68,9 @@ func (m *BackgroundManager) shelveLocked(t *task, run int32) {
 // shelveAllLocked does that for all that a parent is owed no more.
 func (m *BackgroundManager) shelveAllLocked(told []due) {
 	for _, d := range told {
+		if d.past != nil {
+			d.task.past--
+		}
 		m.shelveLocked(d.task, d.run)
 	}
 }
@@ -124,9 +127,9 @@ func (m *BackgroundManager) sweepLocked(now instant) {
 func (s *shelf) dueLocked(m *BackgroundManager, now instant) { m.sweepLocked(now) }
 
 // neededLocked reports whether a finished task can't be forgotten yet: somebody reads it,
-// or something below it, or of it, may be running.
+// or is owed one of its earlier runs, or something below it, or of it, may be running.
 func (m *BackgroundManager) neededLocked(t *task) bool {
-	return t.readers > 0 || t.unstoppedLocked() != nil || t.own != nil && t.own.alive()
+	return t.readers > 0 || t.past > 0 || t.unstoppedLocked() != nil || t.own != nil && t.own.alive()
 }
 
 // alive reports whether anything below a session runs.

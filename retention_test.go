@@ -322,3 +322,22 @@ func TestHistory(t *testing.T) {
 		}
 	})
 }
+
+// A task of which an earlier run is still owed is kept, though nobody is owed its last one.
+func TestOwedEarlierRunIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, timed(), Config{Retention: Retention{Age: time.Minute}})
+		one := launch(t, m, taking("p", "1s"))
+		pass(2 * time.Second)
+		_, err := m.Resume(t.Context(), one.ID, ResumeInput{Prompt: "1s", NoNotice: true})
+		require.NoError(t, err)
+		pass(time.Hour)
+		require.Len(t, m.Pending("p").Notices, 1)
+		require.NoError(t, second(m.Get(one.ID)))
+		_, ack, ok := m.Drain("p")
+		require.True(t, ok)
+		ack(true)
+		pass(2 * time.Minute)
+		require.ErrorIs(t, second(m.Get(one.ID)), ErrNotFound)
+	})
+}
