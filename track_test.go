@@ -289,3 +289,20 @@ func TestTrackedAfterForgotten(t *testing.T) {
 		require.ErrorIs(t, second(m.Launch(t.Context(), work("theirs"))), ErrParentEnded)
 	})
 }
+
+// A task may move while its attempt begins; the race detector looks on.
+func TestMovesWhileItBegins(t *testing.T) {
+	m := newManager(t, Func(echo), Config{Notifier: &inbox{}})
+	one := launch(t, m, work("p"))
+	for i := range 100 {
+		ended, err := m.Wait(t.Context(), one.ID)
+		require.NoError(t, err)
+		var wg sync.WaitGroup
+		wg.Go(func() { _, _ = m.Resume(context.Background(), one.ID, ResumeInput{Prompt: "go on"}) })
+		wg.Go(func() {
+			parent := []SessionID{"q", "r"}[i%2]
+			_, _ = m.Track(context.Background(), TrackInput{Session: ended.Session, Parent: parent, Agent: "worker"})
+		})
+		wg.Wait()
+	}
+}
