@@ -81,6 +81,7 @@ func (m *BackgroundManager) withBelowLocked(t *task) []*task {
 
 // refileLocked files a task, and all below it, under another parent.
 func (m *BackgroundManager) refileLocked(t *task, o origin) {
+	m.writeDownLocked(t, true) // what those above are owed for all of it they keep
 	all := m.withBelowLocked(t)
 	watched := m.watchedLocked(all)
 	old := t.owner

@@ -479,3 +479,25 @@ func TestOutOfReachDuringResume(t *testing.T) {
 		require.Equal(t, Completed, get(t, m, below.ID).Status)
 	})
 }
+
+// What a parent is owed for a grandchild it is told as it was, though the child between
+// them has moved away and the grandchild goes on there: each run once, to one parent.
+func TestOwedOfWhatMovedAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, timed(), Config{})
+		above := launch(t, m, taking("p", "1s"))
+		synctest.Wait()
+		session := get(t, m, above.ID).Session
+		below := launch(t, m, taking(session, "2s"))
+		pass(5 * time.Second)
+		before := m.Pending("p").Notices
+		require.Len(t, before, 2)
+		_, err := m.Resume(t.Context(), above.ID, ResumeInput{Prompt: "1h", Parent: "q"})
+		require.NoError(t, err)
+		resume(t, m, below.ID, "1s")
+		require.Equal(t, before, m.Pending("p").Notices)
+		pass(time.Minute)
+		require.Equal(t, before, m.Pending("p").Notices)
+		require.Equal(t, 2, m.Pending(session).Notices[0].Run)
+	})
+}
