@@ -241,9 +241,7 @@ func (m *BackgroundManager) deliveredLocked(b *mailbox, d Delivery, err error) {
 		m.told.Notices += len(b.batch.Notices)
 		b.state = mailIdle
 		m.takenLocked(b, now)
-	case b.origin.gone: // its session was deleted meanwhile
-		m.dropLocked(b)
-	case d == Gone && b.orphaned():
+	case d == Gone && (b.orphaned() || b.held()):
 		b.state = mailIdle // what it is owed goes to its heir
 	case d == Gone:
 		m.dropLocked(b)
@@ -263,8 +261,11 @@ func (m *BackgroundManager) deliveredLocked(b *mailbox, d Delivery, err error) {
 
 // cameBackLocked looks at a mailbox again after a delivery or a drain.
 func (m *BackgroundManager) cameBackLocked(b *mailbox, now instant) {
-	if b.orphaned() {
+	switch {
+	case b.orphaned():
 		m.bequeathLocked(b.origin.under, now)
+	case b.deaf() && (b.owes() || b.open): // its session was deleted meanwhile
+		m.dropLocked(b)
 	}
 	if b.state == mailIdle {
 		m.postLocked(b, now)

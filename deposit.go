@@ -86,7 +86,7 @@ func (m *BackgroundManager) wokenLocked(b *mailbox, d Delivery, now instant) {
 		b.wakeTries++
 	}
 	switch {
-	case d == Gone || b.origin.gone:
+	case d == Gone || b.deaf():
 		m.dropLocked(b)
 	case d == Accepted:
 		b.wake = nil

@@ -129,8 +129,11 @@ func (m *BackgroundManager) bringLocked(b *mailbox, ended ...due) {
 	b.ended = append(b.ended, ended...)
 }
 
-// deaf reports whether nobody is there to be told.
-func (b *mailbox) deaf() bool { return b.origin.Parent == "" || b.origin.gone }
+// deaf reports whether nobody is there to be told. What a child is owed whose session was
+// deleted goes to the next session above, as its task ends with that.
+func (b *mailbox) deaf() bool {
+	return b.origin.Parent == "" || b.origin.gone && b.child() == nil
+}
 
 // listensLocked reports whether somebody would be told of what an origin launches.
 func (m *BackgroundManager) listensLocked(o origin) bool {
