@@ -19,12 +19,13 @@ func (b *mailbox) owes() bool {
 	return b.batch != nil || len(b.ended) > 0 || b.remaining() == 0 && b.open
 }
 
-// postLocked has a mailbox deliver what it owes. What is out already is looked at
-// again when it comes back.
+// postLocked has a mailbox deliver what it owes, or lets go of it. What is out already is
+// looked at again when it comes back.
 func (m *BackgroundManager) postLocked(b *mailbox, now instant) {
 	m.gatherLocked(b, now)
 	m.boundLocked(b)
 	m.choresLocked(b)
+	m.closeMailboxLocked(b)
 }
 
 func (m *BackgroundManager) gatherLocked(b *mailbox, now instant) {
@@ -77,15 +78,25 @@ func (b *mailbox) held() bool {
 func (m *BackgroundManager) sendLocked(b *mailbox) {
 	m.disarmLocked(&b.deadline)
 	if b.held() || !m.pushes() || m.waitsForLastLocked(b) {
-		b.state = mailIdle
+		m.restsLocked(b)
 		return
 	}
 	n, ok := m.batchLocked(b)
 	if !ok {
-		b.state = mailIdle
+		m.restsLocked(b)
 		return
 	}
 	m.handLocked(b, n, HandOffer)
+}
+
+// restsLocked takes in that there is nothing to send now. How long the parent was busy
+// counts anew when there is.
+func (m *BackgroundManager) restsLocked(b *mailbox) {
+	b.state, b.busy, b.since = mailIdle, false, 0
+	if !b.owes() {
+		b.settled()
+	}
+	m.closeMailboxLocked(b)
 }
 
 // handLocked starts a delivery.
@@ -269,7 +280,6 @@ func (m *BackgroundManager) cameBackLocked(b *mailbox, now instant) {
 	}
 	if b.state == mailIdle {
 		m.postLocked(b, now)
-		m.closeMailboxLocked(b)
 		return
 	}
 	m.boundLocked(b)

@@ -44,7 +44,7 @@ func (m *BackgroundManager) retryLocked(b *mailbox, now instant) {
 	if n, ok := m.batchLocked(b); ok {
 		m.handLocked(b, n, HandDeposit)
 	} else {
-		b.state = mailIdle
+		m.restsLocked(b)
 	}
 }
 
@@ -187,5 +187,6 @@ func (m *BackgroundManager) giveUpLocked(b *mailbox, batch bool, n int) {
 	if batch || n > 0 {
 		m.logLocked(slog.LevelWarn, "notices given up", slog.String("parent", string(b.origin.Parent)))
 		m.gatherLocked(b, m.now())
+		m.closeMailboxLocked(b)
 	}
 }

@@ -232,6 +232,7 @@ func (m *BackgroundManager) dropLocked(b *mailbox) {
 	m.emptyLocked(b)
 	m.shelveAllLocked(lost)
 	m.logLocked(slog.LevelWarn, "parent gone", slog.String("parent", string(b.origin.Parent)))
+	m.closeMailboxLocked(b)
 }
 
 // out reports whether what is owed is on its way, and moves no more until that is over.
@@ -250,7 +251,7 @@ func (m *BackgroundManager) readLocked(t *task) {
 	defer m.shelveLocked(t, t.run)
 	if b.state == mailGathering && !b.owes() || b.state == mailWaiting && b.batch == nil && !b.owes() {
 		m.disarmLocked(&b.deadline)
-		b.state = mailIdle
+		m.restsLocked(b)
 	}
 	m.postLocked(b, m.now()) // it may have been the last
 }

@@ -101,6 +101,10 @@ func (m *BackgroundManager) refileLocked(t *task, o origin) {
 	m.adoptChildLocked(t, o)
 	m.replantLocked(all, o)
 	m.rewatchLocked(all, watched)
+	m.closeMailboxLocked(old) // it may have been its only child
+	if u := old.origin.under; u != nil && u.own != nil {
+		m.closeMailboxLocked(u.own)
+	}
 	m.emitLocked(t, TopicMoved, nil)
 	m.logLocked(slog.LevelInfo, "task moved", slog.String("task", string(t.id)), slog.String("parent", string(o.Parent)))
 }
