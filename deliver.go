@@ -293,6 +293,7 @@ func (m *BackgroundManager) takenLocked(b *mailbox, now instant) {
 	batched := b.batched
 	b.wakeLaterLocked(m, now)
 	b.closeBatch()
+	b.taken = now
 	m.emitToldLocked(batched)
 	if b.held() || b.orphaned() {
 		b.repayLocked()

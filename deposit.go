@@ -120,12 +120,16 @@ func (m *BackgroundManager) choresLocked(b *mailbox) {
 }
 
 // oldest is when the first that it is owed for has ended, as far as order tells: what
-// came from an ended child stands last. 0: it is owed nothing.
+// came from an ended child stands last. If it is only to be told that nothing is left, it
+// is when it was told something last. 0: it is owed nothing.
 func (b *mailbox) oldest() instant {
 	for _, list := range [][]due{b.batched, b.ended} {
 		if len(list) > 0 {
 			return list[0].at
 		}
+	}
+	if b.owes() {
+		return b.taken
 	}
 	return 0
 }
@@ -140,6 +144,7 @@ func (c *chores) dueLocked(m *BackgroundManager, now instant) {
 		m.wakeLocked(b, now)
 	}
 	m.choresLocked(b)
+	m.closeMailboxLocked(b)
 }
 
 // expireLocked gives up what a parent is owed for longer than MailboxPolicy.KeepAge.
@@ -148,6 +153,10 @@ func (m *BackgroundManager) expireLocked(b *mailbox, now instant) {
 		return
 	}
 	old := func(d due) bool { return now >= d.at.after(m.cfg.Mailbox.KeepAge) }
+	if len(b.batched)+len(b.ended) == 0 && b.owes() && old(due{at: b.taken}) {
+		m.emptyLocked(b)
+		return
+	}
 	n := 0
 	for n < len(b.ended) && old(b.ended[n]) {
 		n++

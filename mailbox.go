@@ -40,6 +40,7 @@ type mailbox struct {
 	batched  []due         // … and what it tells of
 	earlier  []Notice      // delivered since the last final one
 	open     bool          // something was delivered since then
+	taken    instant       // when that was
 	first    instant       // when gathering began
 	busy     bool          // the last try found the parent busy …
 	since    instant       // … and the first of those that did; 0: none since something was taken

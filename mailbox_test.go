@@ -1,6 +1,7 @@
 package subagent
 
 import (
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -74,5 +75,39 @@ func TestBusyCountsAnew(t *testing.T) {
 		pass(30 * time.Second)
 		require.Greater(t, len(p.hands()), before)
 		require.NotContains(t, p.hands(), "deposit", "60 s are not over")
+	})
+}
+
+// A final notification that only says that nothing is left, and that nobody takes, is given
+// up as notices are.
+func TestClosingIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		box := &answering{answer: func(_ Notification, call int) (Delivery, error) {
+			if call == 1 {
+				return Accepted, nil
+			}
+			return Unknown, errors.New("no line")
+		}}
+		for _, notifier := range []Notifier{box, nil} {
+			m := newManager(t, timed(), Config{Notifier: notifier})
+			launch(t, m, taking("p", "1s"))
+			two := launch(t, m, taking("p", "1h"))
+			pass(time.Minute)
+			if notifier == nil {
+				_, ack, _ := m.Drain("p")
+				ack(true)
+			}
+			_, err := m.Cancel(t.Context(), two.ID, CancelOptions{Silent: true})
+			require.NoError(t, err)
+			pass(11 * time.Hour)
+			n, ack, ok := m.Drain("p")
+			require.True(t, ok && n.Final, "it is kept for so long")
+			ack(false)
+			pass(2 * time.Hour)
+			_, _, ok = m.Drain("p")
+			require.False(t, ok)
+			require.Empty(t, m.mailboxes)
+		}
+		require.Len(t, box.all(), 10, "8 tries, and one after the ack")
 	})
 }

@@ -191,6 +191,7 @@ var table = []mutant{
 	{"a mailbox whose notices were given up is kept", "deposit.go", "		m.closeMailboxLocked(b)\n	}\n}", "	}\n}"},
 	{"a mailbox with nothing left to try again is kept", "deliver.go", "		b.settled()\n	}\n	m.closeMailboxLocked(b)\n", "		b.settled()\n	}\n"},
 	{"how long a parent was busy counts for ever", "deliver.go", "	b.state, b.busy, b.since = mailIdle, false, 0\n	if !b.owes() {\n		b.settled()\n	}\n", "	b.state = mailIdle\n"},
+	{"that nothing is left is owed for ever", "deposit.go", "b.owes() && old(due{at: b.taken})", "false"},
 	{"two resumes both win", "resume.go", "	if t.run != p.run {\n", "	if false {\n"},
 	{"a task that runs is resumed", "resume.go", "	case !t.status.Terminal():\n", "	case false:\n"},
 	{"a child that may be running is prompted", "resume.go", "	case t.unstoppedLocked() != nil:\n", "	case false:\n"},
