@@ -51,7 +51,7 @@ func (m *BackgroundManager) retryLocked(b *mailbox, now instant) {
 // wakeLaterLocked notes whether the batch that was taken just now leaves a turn to be
 // asked for.
 func (b *mailbox) wakeLaterLocked(m *BackgroundManager, now instant) {
-	switch deposit := b.hand == HandDeposit && b.state == mailIdle; {
+	switch deposit := b.hand == HandDeposit; {
 	case deposit && b.batch.Wake:
 		b.wake, b.wakeAt, b.wakeTries = b.batch, now.after(m.cfg.Mailbox.BusyMax), 0
 	case !deposit && b.batch.Wake:
@@ -64,19 +64,36 @@ func (m *BackgroundManager) idleLocked(b *mailbox) {
 	switch {
 	case b.state == mailWaiting && b.busy:
 		m.sendLocked(b)
-	case b.wake != nil:
+	case b.wake != nil && m.pushes():
 		m.wakeLocked(b, m.now())
 	}
 }
 
 // wakeLocked asks for the turn of a deposit. While something else is under way that asks
-// for a turn as well, it waits for that.
+// for a turn as well, it waits for that; what was parked is no more, and is sent again
+// after it.
 func (m *BackgroundManager) wakeLocked(b *mailbox, now instant) {
-	if b.state == mailIdle && m.pushes() && m.phase < flushing {
+	if (b.state == mailIdle || b.state == mailParked) && m.phase < flushing {
 		m.handLocked(b, b.wake, HandWake)
 		return
 	}
 	b.wakeAt = now.after(m.cfg.Mailbox.BusyMax)
+}
+
+// unwokenLocked gives up to ask for the turn of a deposit. It is counted.
+func (m *BackgroundManager) unwokenLocked(b *mailbox) {
+	b.wake = nil
+	m.told.Unwoken++
+	m.logLocked(slog.LevelWarn, "parent not woken", slog.String("parent", string(b.origin.Parent)))
+}
+
+// expireWakeLocked does that when there is nobody to ask, or the parent was busy for longer
+// than MailboxPolicy.KeepAge.
+func (m *BackgroundManager) expireWakeLocked(b *mailbox, now instant) {
+	age := m.cfg.Mailbox.KeepAge
+	if b.wake != nil && (!m.pushes() || age != Off && now >= b.taken.after(age)) {
+		m.unwokenLocked(b)
+	}
 }
 
 // wokenLocked takes in what became of that.
@@ -91,9 +108,7 @@ func (m *BackgroundManager) wokenLocked(b *mailbox, d Delivery, now instant) {
 	case d == Accepted:
 		b.wake = nil
 	case b.wakeTries >= maxWakes:
-		b.wake = nil
-		m.told.Unwoken++
-		m.logLocked(slog.LevelWarn, "parent not woken", slog.String("parent", string(b.origin.Parent)))
+		m.unwokenLocked(b)
 	}
 }
 
@@ -139,6 +154,7 @@ func (c *chores) dueLocked(m *BackgroundManager, now instant) {
 	if b.out() {
 		return // it is looked at again when that is over
 	}
+	m.expireWakeLocked(b, now)
 	m.expireLocked(b, now)
 	if b.wake != nil && now >= b.wakeAt {
 		m.wakeLocked(b, now)
@@ -196,6 +212,5 @@ func (m *BackgroundManager) giveUpLocked(b *mailbox, batch bool, n int) {
 	if batch || n > 0 {
 		m.logLocked(slog.LevelWarn, "notices given up", slog.String("parent", string(b.origin.Parent)))
 		m.gatherLocked(b, m.now())
-		m.closeMailboxLocked(b)
 	}
 }

@@ -311,7 +311,7 @@ type Owed struct {
 	Live     int      // tasks that have not ended and that it will be told of: its own children, and those that ended ones left running
 	Notices  []Notice // finished runs it has not been told of, the oldest first
 	InFlight bool     // a Notify or an unacknowledged Drain is out with some of them
-	Parked   bool     // sending was given up; Drain, or the next notice, takes them up
+	Parked   bool     // sending was given up; Drain, the next notice, or asking for the turn of a deposit, takes them up
 	Wake     bool     // a notification was deposited while the parent was busy, and its turn is still to be asked for
 	Tries    int      // how often the parent was to be told since it last was
 	LastErr  error    // of the last try
