@@ -341,3 +341,20 @@ func TestOwedEarlierRunIsKept(t *testing.T) {
 		require.ErrorIs(t, second(m.Get(one.ID)), ErrNotFound)
 	})
 }
+
+// A task that goes on again and again takes no more room for it, also where nothing grows
+// old.
+func TestShelfOfResumed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, timed(), Config{Notifier: &inbox{}, Retention: keepAll})
+		launch(t, m, taking("p", "1s"))
+		pass(time.Minute)
+		two := launch(t, m, taking("p", "1s"))
+		for range 50 {
+			pass(time.Minute)
+			resume(t, m, two.ID, "1s")
+		}
+		pass(time.Minute)
+		require.LessOrEqual(t, len(m.shelf.tasks), 4)
+	})
+}
