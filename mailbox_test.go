@@ -111,3 +111,26 @@ func TestClosingIsGivenUp(t *testing.T) {
 		require.Len(t, box.all(), 10, "8 tries, and one after the ack")
 	})
 }
+
+// A launch in between changes nothing: what nobody took is given up with what came later.
+func TestClosingIsReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, timed(), Config{})
+		launch(t, m, taking("p", "1s"))
+		two := launch(t, m, taking("p", "1h"))
+		pass(time.Minute)
+		_, ack, _ := m.Drain("p")
+		ack(true)
+		_, err := m.Cancel(t.Context(), two.ID, CancelOptions{Silent: true})
+		require.NoError(t, err)
+		three := launch(t, m, taking("p", "20h"))
+		require.NoError(t, m.CheckBooks(nil, nil))
+		pass(21 * time.Hour)
+		require.NoError(t, m.CheckBooks(nil, nil))
+		n, ack, ok := m.Drain("p")
+		require.True(t, ok)
+		require.Equal(t, []TaskID{three.ID}, toldTo("p", []Notification{n}))
+		require.True(t, n.Final)
+		ack(true)
+	})
+}
