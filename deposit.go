@@ -117,6 +117,11 @@ type chores mailbox
 
 // choresLocked sets the deadline for what a mailbox has to see to besides deliveries.
 func (m *BackgroundManager) choresLocked(b *mailbox) {
+	if !b.onlyCloses() {
+		b.closing = 0
+	} else if b.closing == 0 {
+		b.closing = m.now()
+	}
 	at := instant(0)
 	if age := m.cfg.Mailbox.KeepAge; age != Off && !b.out() {
 		if oldest := b.oldest(); oldest != 0 {
@@ -135,19 +140,19 @@ func (m *BackgroundManager) choresLocked(b *mailbox) {
 }
 
 // oldest is when the first that it is owed for has ended, as far as order tells: what
-// came from an ended child stands last. If it is only to be told that nothing is left, it
-// is when it was told something last. 0: it is owed nothing.
+// came from an ended child stands last; or since when it is only to be told that nothing is
+// left. 0: it is owed nothing.
 func (b *mailbox) oldest() instant {
 	for _, list := range [][]due{b.batched, b.ended} {
 		if len(list) > 0 {
 			return list[0].at
 		}
 	}
-	if b.owes() {
-		return b.taken
-	}
-	return 0
+	return b.closing
 }
+
+// onlyCloses reports whether it is only to be told that nothing is left.
+func (b *mailbox) onlyCloses() bool { return len(b.batched)+len(b.ended) == 0 && b.owes() }
 
 func (c *chores) dueLocked(m *BackgroundManager, now instant) {
 	b := (*mailbox)(c)
@@ -169,7 +174,7 @@ func (m *BackgroundManager) expireLocked(b *mailbox, now instant) {
 		return
 	}
 	old := func(d due) bool { return now >= d.at.after(m.cfg.Mailbox.KeepAge) }
-	if len(b.batched)+len(b.ended) == 0 && b.owes() && old(due{at: b.taken}) {
+	if b.onlyCloses() && old(due{at: b.closing}) {
 		m.emptyLocked(b)
 		return
 	}

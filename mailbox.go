@@ -41,6 +41,7 @@ type mailbox struct {
 	earlier  []Notice      // delivered since the last final one
 	open     bool          // something was delivered since then
 	taken    instant       // when that was
+	closing  instant       // since when it is owed only to be told that nothing is left; 0: it is not
 	first    instant       // when gathering began
 	busy     bool          // the last try found the parent busy …
 	since    instant       // … and the first of those that did; 0: none since something was taken

@@ -134,3 +134,19 @@ func TestClosingIsReplaced(t *testing.T) {
 		ack(true)
 	})
 }
+
+// A final notification counts from when nothing is left, however long ago the parent was
+// told of something.
+func TestClosingAfterLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		box := &inbox{}
+		m := newManager(t, timed(), Config{Notifier: box})
+		launch(t, m, taking("p", "1s"))
+		in := taking("p", "20h")
+		in.NoNotice = true
+		launch(t, m, in)
+		pass(21 * time.Hour)
+		require.Len(t, box.all(), 2)
+		require.True(t, box.all()[1].Final)
+	})
+}
