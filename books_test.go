@@ -96,6 +96,19 @@ func (c *checker) tasks(reserved map[SessionID]int) {
 	c.that(gaps == int(m.gaps) && (gaps == 0 || gaps*2 < len(m.tasks)), "%d of %d tasks are forgotten, and %d counted", gaps, len(m.tasks), m.gaps)
 	c.that(shelved == m.shelf.n && bytes == m.shelf.bytes, "%d tasks with %d bytes are on the shelf, and %d with %d counted", shelved, bytes, m.shelf.n, m.shelf.bytes)
 	c.that(m.cfg.Retention.Age == Off || m.phase == over || (len(m.shelf.tasks) > 0) == (m.shelf.deadline.place != 0), "%d are on the shelf, and its deadline is set: %v", len(m.shelf.tasks), m.shelf.deadline.place != 0)
+	past := map[*task]int{}
+	for _, b := range m.mailboxes {
+		for _, d := range append(b.batched[:len(b.batched):len(b.batched)], b.ended...) {
+			c.that(!d.task.forgotten, "task %s is forgotten, and owed", d.task.id)
+			c.that(d.past != nil || d.run == d.task.run && d.task.status.Terminal(), "run %d of task %s is owed, and it is %s in run %d", d.run, d.task.id, d.task.status, d.task.run)
+			if d.past != nil {
+				past[d.task]++
+			}
+		}
+	}
+	for _, t := range m.tasks {
+		c.that(past[t] == int(t.past), "task %s is owed %d times for earlier runs, and %d counted", t.id, past[t], t.past)
+	}
 	for _, b := range m.mailboxes {
 		c.that(b.lent == 0 || b.orphaned() && b.out() && b.lent == len(b.batched)+len(b.ended), "mailbox %q counts %d that are out though its task has ended", b.origin.Parent, b.lent)
 		if b.lent > 0 {
@@ -283,8 +296,9 @@ func (c *checker) children(id SessionID, b *mailbox) {
 // chores: what a mailbox keeps for long has its clock, and nothing else has.
 func (c *checker) chores(id SessionID, b *mailbox) {
 	needs := b.wake != nil || b.oldest() != 0 && c.m.cfg.Mailbox.KeepAge != Off
-	if !b.out() && c.m.phase != over {
-		c.that(needs == (b.chores.place != 0), "mailbox %q has chores: %v; a deadline for them: %v", id, needs, b.chores.place != 0)
+	armed := b.chores.place != 0
+	if !b.out() && c.m.phase != over { // a launch leaves the one of a final notification
+		c.that(needs == armed || armed && b.open, "mailbox %q has chores: %v; a deadline for them: %v", id, needs, armed)
 	}
 }
 

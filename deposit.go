@@ -44,14 +44,14 @@ func (m *BackgroundManager) retryLocked(b *mailbox, now instant) {
 	if n, ok := m.batchLocked(b); ok {
 		m.handLocked(b, n, HandDeposit)
 	} else {
-		b.state = mailIdle
+		m.restsLocked(b)
 	}
 }
 
 // wakeLaterLocked notes whether the batch that was taken just now leaves a turn to be
 // asked for.
 func (b *mailbox) wakeLaterLocked(m *BackgroundManager, now instant) {
-	switch deposit := b.hand == HandDeposit && b.state == mailIdle; {
+	switch deposit := b.hand == HandDeposit; {
 	case deposit && b.batch.Wake:
 		b.wake, b.wakeAt, b.wakeTries = b.batch, now.after(m.cfg.Mailbox.BusyMax), 0
 	case !deposit && b.batch.Wake:
@@ -64,19 +64,36 @@ func (m *BackgroundManager) idleLocked(b *mailbox) {
 	switch {
 	case b.state == mailWaiting && b.busy:
 		m.sendLocked(b)
-	case b.wake != nil:
+	case b.wake != nil && m.pushes():
 		m.wakeLocked(b, m.now())
 	}
 }
 
 // wakeLocked asks for the turn of a deposit. While something else is under way that asks
-// for a turn as well, it waits for that.
+// for a turn as well, it waits for that; what was parked is no more, and is sent again
+// after it.
 func (m *BackgroundManager) wakeLocked(b *mailbox, now instant) {
-	if b.state == mailIdle && m.pushes() && m.phase < flushing {
+	if (b.state == mailIdle || b.state == mailParked) && m.phase < flushing {
 		m.handLocked(b, b.wake, HandWake)
 		return
 	}
 	b.wakeAt = now.after(m.cfg.Mailbox.BusyMax)
+}
+
+// unwokenLocked gives up to ask for the turn of a deposit. It is counted.
+func (m *BackgroundManager) unwokenLocked(b *mailbox) {
+	b.wake = nil
+	m.told.Unwoken++
+	m.logLocked(slog.LevelWarn, "parent not woken", slog.String("parent", string(b.origin.Parent)))
+}
+
+// expireWakeLocked does that when there is nobody to ask, or the parent was busy for longer
+// than MailboxPolicy.KeepAge.
+func (m *BackgroundManager) expireWakeLocked(b *mailbox, now instant) {
+	age := m.cfg.Mailbox.KeepAge
+	if b.wake != nil && (!m.pushes() || age != Off && now >= b.taken.after(age)) {
+		m.unwokenLocked(b)
+	}
 }
 
 // wokenLocked takes in what became of that.
@@ -86,14 +103,12 @@ func (m *BackgroundManager) wokenLocked(b *mailbox, d Delivery, now instant) {
 		b.wakeTries++
 	}
 	switch {
-	case d == Gone || b.origin.gone:
+	case d == Gone || b.deaf():
 		m.dropLocked(b)
 	case d == Accepted:
 		b.wake = nil
 	case b.wakeTries >= maxWakes:
-		b.wake = nil
-		m.told.Unwoken++
-		m.logLocked(slog.LevelWarn, "parent not woken", slog.String("parent", string(b.origin.Parent)))
+		m.unwokenLocked(b)
 	}
 }
 
@@ -102,6 +117,11 @@ type chores mailbox
 
 // choresLocked sets the deadline for what a mailbox has to see to besides deliveries.
 func (m *BackgroundManager) choresLocked(b *mailbox) {
+	if !b.onlyCloses() {
+		b.closing = 0
+	} else if b.closing == 0 {
+		b.closing = m.now()
+	}
 	at := instant(0)
 	if age := m.cfg.Mailbox.KeepAge; age != Off && !b.out() {
 		if oldest := b.oldest(); oldest != 0 {
@@ -120,26 +140,32 @@ func (m *BackgroundManager) choresLocked(b *mailbox) {
 }
 
 // oldest is when the first that it is owed for has ended, as far as order tells: what
-// came from an ended child stands last. 0: it is owed nothing.
+// came from an ended child stands last; or since when it is only to be told that nothing is
+// left. 0: it is owed nothing.
 func (b *mailbox) oldest() instant {
 	for _, list := range [][]due{b.batched, b.ended} {
 		if len(list) > 0 {
 			return list[0].at
 		}
 	}
-	return 0
+	return b.closing
 }
+
+// onlyCloses reports whether it is only to be told that nothing is left.
+func (b *mailbox) onlyCloses() bool { return len(b.batched)+len(b.ended) == 0 && b.owes() }
 
 func (c *chores) dueLocked(m *BackgroundManager, now instant) {
 	b := (*mailbox)(c)
 	if b.out() {
 		return // it is looked at again when that is over
 	}
+	m.expireWakeLocked(b, now)
 	m.expireLocked(b, now)
 	if b.wake != nil && now >= b.wakeAt {
 		m.wakeLocked(b, now)
 	}
 	m.choresLocked(b)
+	m.closeMailboxLocked(b)
 }
 
 // expireLocked gives up what a parent is owed for longer than MailboxPolicy.KeepAge.
@@ -148,6 +174,10 @@ func (m *BackgroundManager) expireLocked(b *mailbox, now instant) {
 		return
 	}
 	old := func(d due) bool { return now >= d.at.after(m.cfg.Mailbox.KeepAge) }
+	if b.onlyCloses() && old(due{at: b.closing}) {
+		m.emptyLocked(b)
+		return
+	}
 	n := 0
 	for n < len(b.ended) && old(b.ended[n]) {
 		n++

@@ -483,3 +483,60 @@ func TestReadHint(t *testing.T) {
 	}
 	require.LessOrEqual(t, len(p.render(n)), 1024)
 }
+
+// A turn that a deposit has left to be asked for is not asked for for ever: not where the
+// notifier turns out to be none, nor of a parent that is busy for longer than KeepAge.
+func TestWakeEnds(t *testing.T) {
+	for name, answer := range map[string]error{"nobody to ask": errors.ErrUnsupported, "busy": nil} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				box := &answering{answer: func(n Notification, _ int) (Delivery, error) {
+					if n.Handover == HandWake {
+						return Busy, answer
+					}
+					return map[Handover]Delivery{HandOffer: Busy, HandDeposit: Accepted}[n.Handover], nil
+				}}
+				m := newManager(t, timed(), Config{Notifier: box, Mailbox: MailboxPolicy{KeepAge: time.Hour}})
+				launch(t, m, taking("p", "1s"))
+				pass(time.Hour)
+				require.True(t, m.Pending("p").Wake == (answer == nil))
+				pass(10 * time.Hour)
+				require.False(t, m.Pending("p").Wake)
+				require.Equal(t, 1, m.Stats().Notices.Unwoken)
+				require.Less(t, len(box.all()), 80)
+				require.Empty(t, m.mailboxes)
+				require.Zero(t, m.deadlines.Len())
+			})
+		})
+	}
+}
+
+// A parent whose later batch was parked is woken for the earlier deposit all the same when
+// it idles, and what was parked goes out after it.
+func TestWakeBeforeParked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var offers atomic.Int32
+		offers.Store(int32(Busy))
+		box := &answering{answer: func(n Notification, _ int) (Delivery, error) {
+			if n.Handover == HandDeposit {
+				return Accepted, nil
+			}
+			return Delivery(offers.Load()), nil
+		}}
+		m := newManager(t, timed(), Config{Notifier: box, Mailbox: MailboxPolicy{Backoff: time.Second, BackoffMax: time.Second}})
+		one := launch(t, m, taking("p", "1s"))
+		pass(65 * time.Second)
+		require.True(t, m.Pending("p").Wake)
+		offers.Store(int32(Unknown))
+		two := launch(t, m, taking("p", "1s"))
+		pass(20 * time.Second)
+		require.True(t, m.Pending("p").Wake && m.Pending("p").Parked)
+		offers.Store(int32(Accepted))
+		before := len(box.all())
+		m.HandleEvent(SessionEvent{Session: "p", Kind: EventIdle})
+		pass(time.Second)
+		require.Equal(t, []string{"wake+turn", "offer+turn"}, box.hands()[before:])
+		require.Equal(t, []TaskID{one.ID, two.ID}, toldTo("p", box.all()[before:]))
+		require.Zero(t, m.Pending("p"))
+	})
+}

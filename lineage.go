@@ -80,7 +80,7 @@ func (m *BackgroundManager) known(s SessionID) (o origin, ok bool, err error) {
 	if m.phase != admitting {
 		return o, false, ErrClosed
 	}
-	if id, ok := m.shelf.sessions[s]; ok {
+	if id, ok := m.shelf.sessions[s]; ok && m.bySession[s] == nil { // else it has a task again
 		return o, false, fmt.Errorf("%w: task %s is forgotten", ErrParentEnded, id)
 	}
 	o, ok = m.knownLocked(s)

@@ -40,6 +40,8 @@ type mailbox struct {
 	batched  []due         // … and what it tells of
 	earlier  []Notice      // delivered since the last final one
 	open     bool          // something was delivered since then
+	taken    instant       // when that was
+	closing  instant       // since when it is owed only to be told that nothing is left; 0: it is not
 	first    instant       // when gathering began
 	busy     bool          // the last try found the parent busy …
 	since    instant       // … and the first of those that did; 0: none since something was taken
@@ -129,8 +131,11 @@ func (m *BackgroundManager) bringLocked(b *mailbox, ended ...due) {
 	b.ended = append(b.ended, ended...)
 }
 
-// deaf reports whether nobody is there to be told.
-func (b *mailbox) deaf() bool { return b.origin.Parent == "" || b.origin.gone }
+// deaf reports whether nobody is there to be told. What a child is owed whose session was
+// deleted goes to the next session above, as its task ends with that.
+func (b *mailbox) deaf() bool {
+	return b.origin.Parent == "" || b.origin.gone && b.child() == nil
+}
 
 // listensLocked reports whether somebody would be told of what an origin launches.
 func (m *BackgroundManager) listensLocked(o origin) bool {
@@ -229,6 +234,7 @@ func (m *BackgroundManager) dropLocked(b *mailbox) {
 	m.emptyLocked(b)
 	m.shelveAllLocked(lost)
 	m.logLocked(slog.LevelWarn, "parent gone", slog.String("parent", string(b.origin.Parent)))
+	m.closeMailboxLocked(b)
 }
 
 // out reports whether what is owed is on its way, and moves no more until that is over.
@@ -247,7 +253,7 @@ func (m *BackgroundManager) readLocked(t *task) {
 	defer m.shelveLocked(t, t.run)
 	if b.state == mailGathering && !b.owes() || b.state == mailWaiting && b.batch == nil && !b.owes() {
 		m.disarmLocked(&b.deadline)
-		b.state = mailIdle
+		m.restsLocked(b)
 	}
 	m.postLocked(b, m.now()) // it may have been the last
 }
@@ -306,7 +312,7 @@ type Owed struct {
 	Live     int      // tasks that have not ended and that it will be told of: its own children, and those that ended ones left running
 	Notices  []Notice // finished runs it has not been told of, the oldest first
 	InFlight bool     // a Notify or an unacknowledged Drain is out with some of them
-	Parked   bool     // sending was given up; Drain, or the next notice, takes them up
+	Parked   bool     // sending was given up; Drain, the next notice, or asking for the turn of a deposit, takes them up
 	Wake     bool     // a notification was deposited while the parent was busy, and its turn is still to be asked for
 	Tries    int      // how often the parent was to be told since it last was
 	LastErr  error    // of the last try

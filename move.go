@@ -82,6 +82,7 @@ func (m *BackgroundManager) withBelowLocked(t *task) []*task {
 
 // refileLocked files a task, and all below it, under another parent.
 func (m *BackgroundManager) refileLocked(t *task, o origin) {
+	m.writeDownLocked(t, true) // what those above are owed for all of it they keep
 	all := m.withBelowLocked(t)
 	watched := m.watchedLocked(all)
 	old := t.owner
@@ -101,6 +102,10 @@ func (m *BackgroundManager) refileLocked(t *task, o origin) {
 	m.adoptChildLocked(t, o)
 	m.replantLocked(all, o)
 	m.rewatchLocked(all, watched)
+	m.closeMailboxLocked(old) // it may have been its only child
+	if u := old.origin.under; u != nil && u.own != nil {
+		m.closeMailboxLocked(u.own)
+	}
 	m.emitLocked(t, TopicMoved, nil)
 	m.logLocked(slog.LevelInfo, "task moved", slog.String("task", string(t.id)), slog.String("parent", string(o.Parent)))
 }

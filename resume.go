@@ -92,6 +92,7 @@ func (m *BackgroundManager) resume(ctx context.Context, w whose, in ResumeInput)
 
 // nextRun is a run to be of a task that has ended, planned without the lock.
 type nextRun struct {
+	by             caller
 	task           *task
 	run            int32 // that has to be the last one still
 	in             LaunchInput
@@ -118,7 +119,7 @@ func (m *BackgroundManager) planRun(w whose) (nextRun, error) {
 		Variant: t.in.Variant, System: t.in.System, Dir: t.in.Dir,
 		Tools: maps.Clone(t.in.Tools), Labels: maps.Clone(t.in.Labels),
 	}
-	return nextRun{task: t, run: t.run, in: in, from: t.owner.origin, limits: t.limits}, nil
+	return nextRun{by: w.by, task: t, run: t.run, in: in, from: t.owner.origin, limits: t.limits}, nil
 }
 
 // canResumeLocked says why a task can't have another run now.
@@ -164,6 +165,9 @@ func (m *BackgroundManager) begin(ctx context.Context, p nextRun, parent Session
 
 func (m *BackgroundManager) beginLocked(p nextRun) error {
 	t := p.task
+	if _, err := m.reachLocked(p.by, t.id); err != nil {
+		return err // it was forgotten meanwhile, or went out of reach
+	}
 	if err := t.canResumeLocked(); err != nil {
 		return err
 	}
@@ -226,25 +230,41 @@ func (m *BackgroundManager) nowLocked(o origin) origin {
 // is owed for it is written down, and what it left to those above, to that heir, comes
 // back.
 func (m *BackgroundManager) endedForGoodLocked(t *task) (heir *mailbox) {
-	for b, above := t.owner, (*task)(nil); ; b = above.owner {
-		for _, list := range [][]due{b.ended, b.batched} {
-			for i := range list {
-				if list[i].task == t && list[i].past == nil {
-					n := m.noticeLocked(t)
-					list[i].past = &n
-				}
-			}
-		}
-		if above = b.child(); above == nil {
-			break
-		}
-	}
+	m.writeDownLocked(t, false)
 	heir = t.owner.heirLocked()
 	if own := t.own; own != nil {
 		own.repayLocked()
 		heir.inherited -= own.below()
 	}
 	return heir
+}
+
+// writeDownLocked writes down what is owed for a task's last run, at its parent or above,
+// and with below also for the tasks below it: from now on it can't be read off them, or is
+// not looked for there any more.
+func (m *BackgroundManager) writeDownLocked(t *task, below bool) {
+	for b, above := t.owner, (*task)(nil); ; b = above.owner {
+		for _, list := range [][]due{b.ended, b.batched} {
+			for i := range list {
+				if d := &list[i]; d.past == nil && (d.task == t || below && d.task.isBelow(t)) {
+					n := m.noticeLocked(d.task)
+					d.past = &n
+					d.task.past++
+				}
+			}
+		}
+		if above = b.child(); above == nil {
+			return
+		}
+	}
+}
+
+// isBelow reports whether a task was launched below another, at any depth.
+func (t *task) isBelow(o *task) bool {
+	for t != nil && t != o {
+		t = t.owner.origin.under
+	}
+	return t != nil
 }
 
 // below is how many tasks are live whose notices come to a mailbox, or through it.

@@ -1,6 +1,7 @@
 package subagent
 
 import (
+	"slices"
 	"time"
 )
 
@@ -62,12 +63,26 @@ func (m *BackgroundManager) shelveLocked(t *task, run int32) {
 	m.shelf.n++
 	m.shelf.bytes += t.textBytes()
 	m.shelf.tasks = append(m.shelf.tasks, shelved{t, run, now, now})
+	m.shelf.tidyLocked()
 	m.sweepLocked(now)
 }
+
+// tidyLocked lets go of what tasks that went on have left behind, once that is half of all.
+func (s *shelf) tidyLocked() {
+	if len(s.tasks) > 2*s.n {
+		s.tasks = slices.DeleteFunc(s.tasks, func(e shelved) bool { return !e.current() })
+	}
+}
+
+// current reports whether the task had no other run since it came.
+func (e *shelved) current() bool { return e.task.shelved && e.task.run == e.run }
 
 // shelveAllLocked does that for all that a parent is owed no more.
 func (m *BackgroundManager) shelveAllLocked(told []due) {
 	for _, d := range told {
+		if d.past != nil {
+			d.task.past--
+		}
 		m.shelveLocked(d.task, d.run)
 	}
 }
@@ -95,14 +110,13 @@ func (m *BackgroundManager) sweepLocked(now instant) {
 		e := s.tasks[0]
 		over := r.Count != Off && s.n > r.Count || r.Bytes != Off && s.bytes > r.Bytes
 		old := r.Age != Off && now >= e.at.after(r.Age)
-		current := e.task.shelved && e.task.run == e.run
-		if current && !over && !old {
+		if e.current() && !over && !old {
 			break
 		}
 		s.tasks[0] = shelved{}
 		s.tasks = s.tasks[1:]
 		switch {
-		case !current:
+		case !e.current():
 		case m.neededLocked(e.task), !over && m.togetherLocked(&e, now):
 			e.at = now
 			s.tasks = append(s.tasks, e)
@@ -124,9 +138,10 @@ func (m *BackgroundManager) sweepLocked(now instant) {
 func (s *shelf) dueLocked(m *BackgroundManager, now instant) { m.sweepLocked(now) }
 
 // neededLocked reports whether a finished task can't be forgotten yet: somebody reads it,
-// something below it, or of it, may be running, or what it was owed is out to it still.
+// or is owed one of its earlier runs, something below it, or of it, may be running, or what
+// it was owed is out to it still.
 func (m *BackgroundManager) neededLocked(t *task) bool {
-	return t.readers > 0 || t.unstoppedLocked() != nil || t.own != nil && (t.own.out() || t.own.alive())
+	return t.readers > 0 || t.past > 0 || t.unstoppedLocked() != nil || t.own != nil && (t.own.out() || t.own.alive())
 }
 
 // alive reports whether anything below a session runs.

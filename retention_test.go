@@ -322,3 +322,39 @@ func TestHistory(t *testing.T) {
 		}
 	})
 }
+
+// A task of which an earlier run is still owed is kept, though nobody is owed its last one.
+func TestOwedEarlierRunIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, timed(), Config{Retention: Retention{Age: time.Minute}})
+		one := launch(t, m, taking("p", "1s"))
+		pass(2 * time.Second)
+		_, err := m.Resume(t.Context(), one.ID, ResumeInput{Prompt: "1s", NoNotice: true})
+		require.NoError(t, err)
+		pass(time.Hour)
+		require.Len(t, m.Pending("p").Notices, 1)
+		require.NoError(t, second(m.Get(one.ID)))
+		_, ack, ok := m.Drain("p")
+		require.True(t, ok)
+		ack(true)
+		pass(2 * time.Minute)
+		require.ErrorIs(t, second(m.Get(one.ID)), ErrNotFound)
+	})
+}
+
+// A task that goes on again and again takes no more room for it, also where nothing grows
+// old.
+func TestShelfOfResumed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, timed(), Config{Notifier: &inbox{}, Retention: keepAll})
+		launch(t, m, taking("p", "1s"))
+		pass(time.Minute)
+		two := launch(t, m, taking("p", "1s"))
+		for range 50 {
+			pass(time.Minute)
+			resume(t, m, two.ID, "1s")
+		}
+		pass(time.Minute)
+		require.LessOrEqual(t, len(m.shelf.tasks), 4)
+	})
+}

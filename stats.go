@@ -43,7 +43,7 @@ type NoticeStats struct {
 	Drained    int              // notices taken with Drain and acknowledged
 	Read       int              // notices not sent because the parent had read the run itself
 	Expired    int              // notices given up after MailboxPolicy.KeepAge, or past KeepCount
-	Unwoken    int              // deposits whose turn was asked for without an answer, and that is asked for no more
+	Unwoken    int              // deposits whose turn is asked for no more: without an answer twice, or for longer than MailboxPolicy.KeepAge
 	Dropped    int              // notices whose parent is gone, and no session above it is left
 }
 

@@ -178,8 +178,9 @@ type task struct {
 	attach             bool   // the run is a turn that somebody else began
 	deleted            bool   // its session is no more
 	shelved, forgotten bool   // by the retention
-	readers            int16  // that read its transcript
 	tracked            bool   // its session was made elsewhere, and is not ours to give up
+	readers            int32  // that read its transcript
+	past               int32  // notices that are owed for it and were written down
 	session            SessionID
 	reason             *Reason
 	said               *said // nil: nothing was heard of it
