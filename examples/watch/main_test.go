@@ -184,7 +184,7 @@ func TestTooSlow(t *testing.T) {
 			in.Prompt = "1ns"
 			for range 500 { // each ends before the next is launched
 				_, _ = m.Launch(context.Background(), in)
-				time.Sleep(2)
+				time.Sleep(2 * time.Nanosecond)
 			}
 		}()
 		v := &slow{}
@@ -193,6 +193,22 @@ func TestTooSlow(t *testing.T) {
 		require.NoError(t, watch(ctx, m, subagent.Filter{Root: me}, v))
 		require.Positive(t, v.dropped)
 		require.Len(t, v.last, 501)
+	})
+}
+
+// The manager is closed: all tasks have ended, and are shown so.
+func TestManagerIsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &host{}
+		h.manager, _ = subagent.New(subagent.Func(h.work), subagent.Config{})
+		require.NoError(t, h.launch(t.Context(), me, "run the tests"))
+		go func() {
+			time.Sleep(time.Second)
+			_ = h.manager.Close()
+		}()
+		var out strings.Builder
+		require.NoError(t, watch(t.Context(), h.manager, subagent.Filter{Root: me}, &lines{out: &out, began: time.Now()}))
+		require.True(t, strings.HasSuffix(out.String(), "run the tests         cancelled: shutdown\nall have ended: 1 cancelled\n"), out.String())
 	})
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -36,6 +37,7 @@ func watch(ctx context.Context, m *subagent.BackgroundManager, f subagent.Filter
 	v.begin(t.rows)
 	heard := make(chan subagent.Event)
 	go func() { // so that events and the clock can be waited for together
+		defer close(heard)
 		for e := range events {
 			select {
 			case heard <- e:
@@ -47,9 +49,12 @@ func watch(ctx context.Context, m *subagent.BackgroundManager, f subagent.Filter
 	defer clock.Stop()
 	for t.live() {
 		select {
-		case e := <-heard:
+		case e, more := <-heard:
 			if e.Dropped > 0 { // we were too slow
 				t.list(m.List(f))
+			}
+			if !more { // ctx has ended, or the manager was closed
+				return cmp.Or(context.Cause(ctx), subagent.ErrClosed)
 			}
 			v.heard(e, t.hear(e))
 		case <-clock.C:
