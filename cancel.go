@@ -28,6 +28,9 @@ type CancelOptions struct {
 	// Silent tells nobody. A batch of which something was told already still closes
 	// with a final notification when nothing is left.
 	Silent bool
+	// Run names the run that is meant: another one is left alone, [ErrEnded]. Not for
+	// CancelAll. Defaults to 0: the one that is current.
+	Run int
 	// OnlyPending leaves a task that has started alone: ErrNotPending.
 	OnlyPending bool
 	// LeaveRunning ends the task and lets the child's turn go on, unlimited and
@@ -87,6 +90,9 @@ func (m *BackgroundManager) cancelOne(by caller, id TaskID, o CancelOptions) (*e
 	if err != nil {
 		return nil, err
 	}
+	if o.Run != 0 && int(t.run) != o.Run {
+		return &ending{ended: m.snapshotLocked(t)}, fmt.Errorf("%w: task %s is in run %d, and run %d is meant", ErrEnded, id, t.run, o.Run)
+	}
 	if o.OnlyPending && t.status != Pending && !t.status.Terminal() {
 		return &ending{ended: m.snapshotLocked(t)}, fmt.Errorf("%w: task %s is %s", ErrNotPending, id, t.status)
 	}
@@ -126,6 +132,9 @@ func (m *BackgroundManager) CancelAll(ctx context.Context, f Filter, o CancelOpt
 func (m *BackgroundManager) cancelAll(ctx context.Context, by caller, f Filter, o CancelOptions) ([]Task, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
+	}
+	if o.Run != 0 {
+		return nil, &InputError{"CancelOptions.Run", strconv.Itoa(o.Run), "is for Cancel only: of many tasks each has runs of its own"}
 	}
 	endings, err := m.cancelMatching(by, f, o)
 	if err != nil {

@@ -101,7 +101,7 @@ func (m *BackgroundManager) restsLocked(b *mailbox) {
 
 // handLocked starts a delivery.
 func (m *BackgroundManager) handLocked(b *mailbox, n *Notification, how Handover) {
-	b.state, b.hand = mailSending, how
+	b.state, b.hand, b.idled = mailSending, how, false
 	ask := b.failed > 0 && how != HandWake // it may have arrived
 	m.goLocked(func() { m.deliver(b, n, how, ask) })
 }

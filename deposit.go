@@ -22,10 +22,21 @@ func (m *BackgroundManager) busyLocked(b *mailbox, now instant) {
 	}
 	b.state = mailWaiting
 	at := now.after(m.cfg.Mailbox.pause(b.tries))
+	if b.idledLately() {
+		at = now
+	}
 	if b.hand != HandDeposit && m.depositsLocked(b) {
 		at = max(now, min(at, b.since.after(m.cfg.Mailbox.BusyMax)))
 	}
 	m.armLocked(&b.deadline, at)
+}
+
+// idledLately reports whether the parent may have come to rest after it was found busy. It
+// does so once in a row: a host that tells of an idling with each call would be called
+// without end.
+func (b *mailbox) idledLately() bool {
+	b.hurried = b.idled && !b.hurried
+	return b.hurried
 }
 
 // depositsLocked reports whether a batch for a parent that stays busy is deposited at some
@@ -62,6 +73,8 @@ func (b *mailbox) wakeLaterLocked(m *BackgroundManager, now instant) {
 // idleLocked takes in that the parent rests.
 func (m *BackgroundManager) idleLocked(b *mailbox) {
 	switch {
+	case b.state == mailSending:
+		b.idled = true
 	case b.state == mailWaiting && b.busy:
 		m.sendLocked(b)
 	case b.wake != nil && m.pushes():
@@ -107,6 +120,8 @@ func (m *BackgroundManager) wokenLocked(b *mailbox, d Delivery, now instant) {
 		m.dropLocked(b)
 	case d == Accepted:
 		b.wake = nil
+	case d == Busy && b.idledLately():
+		b.wakeAt = now
 	case b.wakeTries >= maxWakes:
 		m.unwokenLocked(b)
 	}
