@@ -99,13 +99,14 @@ func (t *task) looseLocked() *loose {
 	return t.loose
 }
 
-// requests is what the client is asked for an attempt. It reads only what does
-// not change after Launch, and is called without the lock.
+// requests is what the client is asked for an attempt, but for the parent, which may
+// change. It reads only what does not change while a run goes on, and is called without
+// the lock.
 func (a *attempt) requests(base, agent map[string]bool) (CreateRequest, Prompt) {
 	in := &a.task.in
 	tools := mergeTools(base, in.Tools, agent)
 	return CreateRequest{
-			Task: a.task.id, Attempt: int(a.number), Parent: a.task.parent(),
+			Task: a.task.id, Attempt: int(a.number),
 			Agent: in.Agent, Model: in.Model, Variant: in.Variant,
 			Description: in.Description, Dir: in.Dir, System: in.System, Tools: tools, Labels: maps.Clone(in.Labels),
 		}, Prompt{
@@ -174,7 +175,7 @@ func (m *BackgroundManager) runAttempt(a *attempt) (next *attempt) {
 // opened gets an attempt its session: a new one, or that of the task's last run. It
 // reports whether to prompt there.
 func (m *BackgroundManager) opened(a *attempt, req CreateRequest) (session SessionID, goOn bool) {
-	if session, goOn, known := m.reopened(a); known {
+	if session, goOn, known := m.reopened(a, &req); known {
 		return session, goOn
 	}
 	err := guard("create", func() (err error) {
@@ -187,12 +188,14 @@ func (m *BackgroundManager) opened(a *attempt, req CreateRequest) (session Sessi
 	return session, goOn
 }
 
-// reopened takes in that an attempt goes on in the session that its task has.
-func (m *BackgroundManager) reopened(a *attempt) (session SessionID, goOn, known bool) {
+// reopened takes in that an attempt goes on in the session that its task has. For one that
+// has none it fills in the parent, which is the same from now on until there is one.
+func (m *BackgroundManager) reopened(a *attempt, req *CreateRequest) (session SessionID, goOn, known bool) {
 	m.mu.Lock()
 	defer m.unlock()
 	t := a.task
 	if t.session == "" {
+		req.Parent = t.parent()
 		return "", false, false
 	}
 	m.freeLocked(&t.ticket, &a.lease, shareStarts)

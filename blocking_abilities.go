@@ -24,6 +24,9 @@ func (b *BlockingClient) narrow(caps *capabilities) {
 	if _, ok := b.host.(LastPrompter); !ok {
 		caps.attacher = nil
 	}
+	if _, ok := b.host.(TranscriptReader); !ok {
+		caps.reader = nil
+	}
 }
 
 // Release is the host's, if it has it.

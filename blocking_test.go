@@ -118,7 +118,7 @@ func waitADay(t *testing.T, m *BackgroundManager, id TaskID) (Task, error) {
 // blocked is a manager over such a host with one task that was just prompted.
 func blocked(t *testing.T, h AsyncClient, cfg BlockingConfig) (*BackgroundManager, Task) {
 	t.Helper()
-	m := newManager(t, Blocking(h, cfg), Config{})
+	m := newManager(t, Blocking(h, cfg), Config{Retention: keepAll})
 	task := launch(t, m, work("p"))
 	synctest.Wait()
 	return m, get(t, m, task.ID)

@@ -291,7 +291,7 @@ func TestBlockingResyncWithoutPolls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newSlowHost()
 		b := Blocking(h, BlockingConfig{Poll: Off})
-		m := newManager(t, b, Config{})
+		m := newManager(t, b, Config{Retention: keepAll})
 		task := launch(t, m, work("p"))
 		synctest.Wait()
 		id := get(t, m, task.ID).Session
@@ -408,7 +408,7 @@ func TestBlockingCutSend(t *testing.T) {
 func TestBlockingPollerOutlivesGoexit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &exitingHost{slowHost: newSlowHost()}
-		m := newManager(t, Blocking(h, BlockingConfig{}), Config{})
+		m := newManager(t, Blocking(h, BlockingConfig{}), Config{Retention: keepAll})
 		task := launch(t, m, work("p"))
 		pass(10 * time.Second)
 		id := get(t, m, task.ID).Session

@@ -67,9 +67,20 @@ func (c *checker) tasks(reserved map[SessionID]int) {
 	var count [numStatuses]int
 	live := map[*root]int{}
 	children, doomed, inherited := map[*mailbox]int{}, map[*mailbox]int{}, map[*mailbox]int{}
-	for i, t := range m.tasks {
+	gaps, shelved, bytes, number := 0, 0, 0, int32(-1)
+	for _, t := range m.tasks {
+		c.that(t.number > number && t.number < m.numbered, "task %s is not where it belongs", t.id)
+		number = t.number
+		if t.forgotten {
+			gaps++
+			c.that(t.status.Terminal() && !t.shelved && m.byID[t.id] == nil && m.bySession[t.session] != t, "task %s is forgotten, and still in the books", t.id)
+			continue
+		}
+		if t.shelved {
+			shelved, bytes = shelved+1, bytes+t.textBytes()
+		}
 		count[t.status]++
-		c.that(int(t.number) == i && m.byID[t.id] == t, "task %s is not where it belongs", t.id)
+		c.that(m.byID[t.id] == t, "task %s is not where it belongs", t.id)
 		if !t.status.Terminal() {
 			live[t.root]++
 			children[t.owner]++
@@ -81,6 +92,22 @@ func (c *checker) tasks(reserved map[SessionID]int) {
 			}
 		}
 		c.task(t)
+	}
+	c.that(gaps == int(m.gaps) && (gaps == 0 || gaps*2 < len(m.tasks)), "%d of %d tasks are forgotten, and %d counted", gaps, len(m.tasks), m.gaps)
+	c.that(shelved == m.shelf.n && bytes == m.shelf.bytes, "%d tasks with %d bytes are on the shelf, and %d with %d counted", shelved, bytes, m.shelf.n, m.shelf.bytes)
+	c.that(m.cfg.Retention.Age == Off || m.phase == over || (len(m.shelf.tasks) > 0) == (m.shelf.deadline.place != 0), "%d are on the shelf, and its deadline is set: %v", len(m.shelf.tasks), m.shelf.deadline.place != 0)
+	past := map[*task]int{}
+	for _, b := range m.mailboxes {
+		for _, d := range append(b.batched[:len(b.batched):len(b.batched)], b.ended...) {
+			c.that(!d.task.forgotten, "task %s is forgotten, and owed", d.task.id)
+			c.that(d.past != nil || d.run == d.task.run && d.task.status.Terminal(), "run %d of task %s is owed, and it is %s in run %d", d.run, d.task.id, d.task.status, d.task.run)
+			if d.past != nil {
+				past[d.task]++
+			}
+		}
+	}
+	for _, t := range m.tasks {
+		c.that(past[t] == int(t.past), "task %s is owed %d times for earlier runs, and %d counted", t.id, past[t], t.past)
 	}
 	for _, b := range m.mailboxes {
 		c.that(b.lent == 0 || b.orphaned() && b.out() && b.lent == len(b.batched)+len(b.ended), "mailbox %q counts %d that are out though its task has ended", b.origin.Parent, b.lent)
@@ -96,6 +123,9 @@ func (c *checker) tasks(reserved map[SessionID]int) {
 	}
 	total := 0
 	for _, t := range m.tasks {
+		if t.forgotten {
+			continue
+		}
 		n, want := t.root.live, live[t.root]
 		if m.roots[t.root.id] == t.root {
 			want += reserved[t.root.id]
@@ -234,6 +264,7 @@ func (c *checker) semaphores() {
 func (c *checker) mailboxes() {
 	m := c.m
 	for id, b := range m.mailboxes {
+		c.children(id, b)
 		armed := b.deadline.place != 0
 		timed := b.state == mailGathering || b.state == mailWaiting
 		c.that(armed == timed || m.phase == over, "mailbox %q is in state %d and its deadline is set: %v", id, b.state, armed)
@@ -245,11 +276,29 @@ func (c *checker) mailboxes() {
 	}
 }
 
+// children: the forgotten ones are counted, and a mailbox without others is gone when it
+// has nothing to say.
+func (c *checker) children(id SessionID, b *mailbox) {
+	for _, list := range []struct {
+		tasks []*task
+		gaps  int32
+	}{{b.children, b.gaps}, {b.adopted, b.gapsBelow}} {
+		gaps := 0
+		for _, t := range list.tasks {
+			if t.forgotten {
+				gaps++
+			}
+		}
+		c.that(gaps == int(list.gaps), "%d children of %q are forgotten, and %d counted", gaps, id, list.gaps)
+	}
+}
+
 // chores: what a mailbox keeps for long has its clock, and nothing else has.
 func (c *checker) chores(id SessionID, b *mailbox) {
 	needs := b.wake != nil || b.oldest() != 0 && c.m.cfg.Mailbox.KeepAge != Off
-	if !b.out() && c.m.phase != over {
-		c.that(needs == (b.chores.place != 0), "mailbox %q has chores: %v; a deadline for them: %v", id, needs, b.chores.place != 0)
+	armed := b.chores.place != 0
+	if !b.out() && c.m.phase != over { // a launch leaves the one of a final notification
+		c.that(needs == armed || armed && b.open, "mailbox %q has chores: %v; a deadline for them: %v", id, needs, armed)
 	}
 }
 

@@ -1,6 +1,7 @@
 package subagent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,11 +22,15 @@ type CancelOptions struct {
 	// Cause is the reason written on the task, one of those of a cancelled run but
 	// ParentGone. ByParent is the parent's own call: it knows, and is not told. To
 	// stop a subtree from above use ByUser, since the sessions between are waiting
-	// to be told. Defaults to ByUser.
+	// to be told. Defaults to ByUser, and through As to ByParent for the session's
+	// own children.
 	Cause ReasonCode
 	// Silent tells nobody. A batch of which something was told already still closes
 	// with a final notification when nothing is left.
 	Silent bool
+	// Run names the run that is meant: another one is left alone, [ErrEnded]. Not for
+	// CancelAll. Defaults to 0: the one that is current.
+	Run int
 	// OnlyPending leaves a task that has started alone: ErrNotPending.
 	OnlyPending bool
 	// LeaveRunning ends the task and lets the child's turn go on, unlimited and
@@ -34,10 +39,7 @@ type CancelOptions struct {
 }
 
 func (o *CancelOptions) validate() error {
-	if o.Cause == "" {
-		o.Cause = ByUser
-	}
-	if outcomes[o.Cause] != Cancelled || o.Cause == ParentGone {
+	if o.Cause != "" && outcomes[o.Cause] != Cancelled || o.Cause == ParentGone {
 		return &InputError{"CancelOptions.Cause", strconv.Quote(string(o.Cause)), "must be the reason of a cancelled run, and not parent_gone, which follows from the end of an ancestor"}
 	}
 	return nil
@@ -54,10 +56,14 @@ func (o *CancelOptions) validate() error {
 // child may still be running; [ErrNotFound], [ErrNotPending], *[InputError], or
 // ctx's own.
 func (m *BackgroundManager) Cancel(ctx context.Context, id TaskID, o CancelOptions) (Task, error) {
+	return m.cancel(ctx, host, id, o)
+}
+
+func (m *BackgroundManager) cancel(ctx context.Context, by caller, id TaskID, o CancelOptions) (Task, error) {
 	if err := o.validate(); err != nil {
 		return Task{}, err
 	}
-	e, err := m.cancelOne(id, o)
+	e, err := m.cancelOne(by, id, o)
 	if e == nil {
 		return Task{}, err
 	}
@@ -77,12 +83,15 @@ func (m *BackgroundManager) awaitStop(ctx context.Context, id TaskID, e *ending)
 }
 
 // cancelOne does the cancelling and returns the ending to wait for.
-func (m *BackgroundManager) cancelOne(id TaskID, o CancelOptions) (*ending, error) {
+func (m *BackgroundManager) cancelOne(by caller, id TaskID, o CancelOptions) (*ending, error) {
 	m.mu.Lock()
 	defer m.unlock()
-	t := m.byID[id]
-	if t == nil {
-		return nil, fmt.Errorf("%w: %q", ErrNotFound, id)
+	t, err := m.reachLocked(by, id)
+	if err != nil {
+		return nil, err
+	}
+	if o.Run != 0 && int(t.run) != o.Run {
+		return &ending{ended: m.snapshotLocked(t)}, fmt.Errorf("%w: task %s is in run %d, and run %d is meant", ErrEnded, id, t.run, o.Run)
 	}
 	if o.OnlyPending && t.status != Pending && !t.status.Terminal() {
 		return &ending{ended: m.snapshotLocked(t)}, fmt.Errorf("%w: task %s is %s", ErrNotPending, id, t.status)
@@ -91,12 +100,13 @@ func (m *BackgroundManager) cancelOne(id TaskID, o CancelOptions) (*ending, erro
 	if t.status == Stopping || t.status.Terminal() {
 		return e, fmt.Errorf("%w: task %s is %s", ErrEnded, id, t.status)
 	}
-	m.cancelLocked(t, o)
+	m.cancelLocked(by, t, o)
 	return e, nil
 }
 
 // cancelLocked cancels a task whose outcome is open.
-func (m *BackgroundManager) cancelLocked(t *task, o CancelOptions) {
+func (m *BackgroundManager) cancelLocked(by caller, t *task, o CancelOptions) {
+	o.Cause = cmp.Or(o.Cause, by.cause(t))
 	t.silent = t.silent || o.Silent || o.Cause == ByParent
 	m.stopLocked(t, because(o.Cause, nil), o.LeaveRunning)
 }
@@ -116,10 +126,17 @@ func (t *Task) unstopped() error {
 // in it. A filter that names nothing, as one made of a session that is not there
 // yet does, is an *[InputError].
 func (m *BackgroundManager) CancelAll(ctx context.Context, f Filter, o CancelOptions) ([]Task, error) {
+	return m.cancelAll(ctx, host, f, o)
+}
+
+func (m *BackgroundManager) cancelAll(ctx context.Context, by caller, f Filter, o CancelOptions) ([]Task, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	endings, err := m.cancelAll(f, o)
+	if o.Run != 0 {
+		return nil, &InputError{"CancelOptions.Run", strconv.Itoa(o.Run), "is for Cancel only: of many tasks each has runs of its own"}
+	}
+	endings, err := m.cancelMatching(by, f, o)
 	if err != nil {
 		return nil, err
 	}
@@ -138,14 +155,14 @@ type taskEnding struct {
 	ending *ending
 }
 
-func (m *BackgroundManager) cancelAll(f Filter, o CancelOptions) ([]taskEnding, error) {
+func (m *BackgroundManager) cancelMatching(by caller, f Filter, o CancelOptions) ([]taskEnding, error) {
 	if err := f.whole("all that match are cancelled"); err != nil {
 		return nil, err
 	}
 	if f.IDs == nil && f.Parent == "" && f.Root == "" && f.Under == "" && f.Agent == "" && len(f.Labels) == 0 && f.Statuses == nil {
 		return nil, &InputError{"Filter", "empty", "must say what to cancel; to cancel everything, set Statuses to Pending, Starting, Running and InputNeeded"}
 	}
-	match, err := m.matcher(f)
+	match, err := m.matcher(by.above, f)
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +179,7 @@ func (m *BackgroundManager) cancelAll(f Filter, o CancelOptions) ([]taskEnding, 
 	}
 	for _, t := range chosen {
 		if t.status < Stopping { // an ancestor among them may have taken it along
-			m.cancelLocked(t, o)
+			m.cancelLocked(by, t, o)
 		}
 	}
 	return endings, nil

@@ -478,7 +478,7 @@ func TestCompletedTaskLeavesChildren(t *testing.T) {
 			time.Sleep(time.Hour)
 			return Result{Text: "inner done"}, nil
 		}}
-		m := newManager(t, client, Config{Notifier: box})
+		m := newManager(t, client, Config{Notifier: box, Retention: keepAll})
 		in := work("p")
 		in.Prompt = "outer"
 		outer := launch(t, m, in)

@@ -47,6 +47,10 @@ type Config struct {
 	// Mailbox is how parents are told. Defaults to batches gathered for 100 ms.
 	Mailbox MailboxPolicy
 
+	// Retention is how long finished tasks are kept. Defaults to 1 h after their parent
+	// was told of them, and 10 000 of them.
+	Retention Retention
+
 	// Interrupted is what becomes of a session's children when the host tells, with
 	// EventInterrupted, that somebody stopped its turn. Defaults to InterruptedKeep.
 	Interrupted InterruptedPolicy
@@ -218,6 +222,10 @@ var settings = []setting{
 	count("Config.Mailbox.KeepCount", func(c *Config) *int { return &c.Mailbox.KeepCount }, 10_000, Off),
 	count("Config.Mailbox.PreviewBytes", func(c *Config) *int { return &c.Mailbox.PreviewBytes }, 700, Off),
 	count("Config.Mailbox.TextBytes", func(c *Config) *int { return &c.Mailbox.TextBytes }, 8<<10, 1<<10),
+	duration("Config.Retention.Age", func(c *Config) *time.Duration { return &c.Retention.Age }, time.Hour, Off),
+	duration("Config.Retention.Together", func(c *Config) *time.Duration { return &c.Retention.Together }, time.Hour, Off),
+	count("Config.Retention.Count", func(c *Config) *int { return &c.Retention.Count }, 10_000, Off),
+	count("Config.Retention.Bytes", func(c *Config) *int { return &c.Retention.Bytes }, 256<<20, Off),
 	duration("Config.AbortGrace", func(c *Config) *time.Duration { return &c.AbortGrace }, 10*time.Second, leastTime),
 }
 

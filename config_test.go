@@ -45,6 +45,7 @@ func TestConfigDefaults(t *testing.T) {
 			Backoff: 500 * time.Millisecond, BackoffMax: 30 * time.Second, Timeout: 30 * time.Second, BusyMax: time.Minute, KeepAge: 12 * time.Hour, KeepCount: 10_000,
 			PreviewBytes: 700, TextBytes: 8192,
 		},
+		Retention:  Retention{Age: time.Hour, Together: time.Hour, Count: 10_000, Bytes: 256 << 20},
 		AbortGrace: 10 * time.Second,
 	}, c)
 }
@@ -110,6 +111,10 @@ func configNumbers() []configNumber {
 		{"Mailbox.KeepCount", func(c *Config, n int) { c.Mailbox.KeepCount = n }, false, Off},
 		{"Mailbox.PreviewBytes", func(c *Config, n int) { c.Mailbox.PreviewBytes = n }, false, Off},
 		{"Mailbox.TextBytes", func(c *Config, n int) { c.Mailbox.TextBytes = n }, false, 1024},
+		{"Retention.Age", func(c *Config, n int) { c.Retention.Age = d(n) }, true, Off},
+		{"Retention.Together", func(c *Config, n int) { c.Retention.Together = d(n) }, true, Off},
+		{"Retention.Count", func(c *Config, n int) { c.Retention.Count = n }, false, Off},
+		{"Retention.Bytes", func(c *Config, n int) { c.Retention.Bytes = n }, false, Off},
 		{"AbortGrace", func(c *Config, n int) { c.AbortGrace = d(n) }, true, 1},
 	}
 }

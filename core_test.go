@@ -24,6 +24,9 @@ func newManager(t *testing.T, c SessionClient, cfg Config) *BackgroundManager {
 	return m
 }
 
+// keepAll forgets nothing.
+var keepAll = Retention{Age: Off, Together: Off, Count: Off, Bytes: Off}
+
 // echo answers each prompt with itself.
 func echo(context.Context, Turn) (Result, error) { return Result{Text: "ok"}, nil }
 

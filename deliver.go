@@ -19,12 +19,13 @@ func (b *mailbox) owes() bool {
 	return b.batch != nil || len(b.ended) > 0 || b.remaining() == 0 && b.open
 }
 
-// postLocked has a mailbox deliver what it owes. What is out already is looked at
-// again when it comes back.
+// postLocked has a mailbox deliver what it owes, or lets go of it. What is out already is
+// looked at again when it comes back.
 func (m *BackgroundManager) postLocked(b *mailbox, now instant) {
 	m.gatherLocked(b, now)
 	m.boundLocked(b)
 	m.choresLocked(b)
+	m.closeMailboxLocked(b)
 }
 
 func (m *BackgroundManager) gatherLocked(b *mailbox, now instant) {
@@ -77,20 +78,30 @@ func (b *mailbox) held() bool {
 func (m *BackgroundManager) sendLocked(b *mailbox) {
 	m.disarmLocked(&b.deadline)
 	if b.held() || !m.pushes() || m.waitsForLastLocked(b) {
-		b.state = mailIdle
+		m.restsLocked(b)
 		return
 	}
 	n, ok := m.batchLocked(b)
 	if !ok {
-		b.state = mailIdle
+		m.restsLocked(b)
 		return
 	}
 	m.handLocked(b, n, HandOffer)
 }
 
+// restsLocked takes in that there is nothing to send now. How long the parent was busy
+// counts anew when there is.
+func (m *BackgroundManager) restsLocked(b *mailbox) {
+	b.state, b.busy, b.since = mailIdle, false, 0
+	if !b.owes() {
+		b.settled()
+	}
+	m.closeMailboxLocked(b)
+}
+
 // handLocked starts a delivery.
 func (m *BackgroundManager) handLocked(b *mailbox, n *Notification, how Handover) {
-	b.state, b.hand = mailSending, how
+	b.state, b.hand, b.idled = mailSending, how, false
 	ask := b.failed > 0 && how != HandWake // it may have arrived
 	m.goLocked(func() { m.deliver(b, n, how, ask) })
 }
@@ -241,9 +252,7 @@ func (m *BackgroundManager) deliveredLocked(b *mailbox, d Delivery, err error) {
 		m.told.Notices += len(b.batch.Notices)
 		b.state = mailIdle
 		m.takenLocked(b, now)
-	case b.origin.gone: // its session was deleted meanwhile
-		m.dropLocked(b)
-	case d == Gone && b.orphaned():
+	case d == Gone && (b.orphaned() || b.held()):
 		b.state = mailIdle // what it is owed goes to its heir
 	case d == Gone:
 		m.dropLocked(b)
@@ -263,8 +272,11 @@ func (m *BackgroundManager) deliveredLocked(b *mailbox, d Delivery, err error) {
 
 // cameBackLocked looks at a mailbox again after a delivery or a drain.
 func (m *BackgroundManager) cameBackLocked(b *mailbox, now instant) {
-	if b.orphaned() {
+	switch {
+	case b.orphaned():
 		m.bequeathLocked(b.origin.under, now)
+	case b.deaf() && (b.owes() || b.open): // its session was deleted meanwhile
+		m.dropLocked(b)
 	}
 	if b.state == mailIdle {
 		m.postLocked(b, now)
@@ -281,13 +293,16 @@ func (m *BackgroundManager) takenLocked(b *mailbox, now instant) {
 	batched := b.batched
 	b.wakeLaterLocked(m, now)
 	b.closeBatch()
+	b.taken = now
 	m.emitToldLocked(batched)
 	if b.held() || b.orphaned() {
 		b.repayLocked()
 		heir := b.origin.under.owner.heirLocked()
 		m.bringLocked(heir, batched...)
 		m.postLocked(heir, now)
+		return
 	}
+	m.shelveAllLocked(batched)
 }
 
 // closeBatch notes that the frozen batch was delivered.

@@ -1,6 +1,9 @@
 package subagent
 
-import "log/slog"
+import (
+	"log/slog"
+	"slices"
+)
 
 // Parents that are busy for long, and what they are owed for too long.
 
@@ -19,10 +22,21 @@ func (m *BackgroundManager) busyLocked(b *mailbox, now instant) {
 	}
 	b.state = mailWaiting
 	at := now.after(m.cfg.Mailbox.pause(b.tries))
+	if b.idledLately() {
+		at = now
+	}
 	if b.hand != HandDeposit && m.depositsLocked(b) {
 		at = max(now, min(at, b.since.after(m.cfg.Mailbox.BusyMax)))
 	}
 	m.armLocked(&b.deadline, at)
+}
+
+// idledLately reports whether the parent may have come to rest after it was found busy. It
+// does so once in a row: a host that tells of an idling with each call would be called
+// without end.
+func (b *mailbox) idledLately() bool {
+	b.hurried = b.idled && !b.hurried
+	return b.hurried
 }
 
 // depositsLocked reports whether a batch for a parent that stays busy is deposited at some
@@ -41,14 +55,14 @@ func (m *BackgroundManager) retryLocked(b *mailbox, now instant) {
 	if n, ok := m.batchLocked(b); ok {
 		m.handLocked(b, n, HandDeposit)
 	} else {
-		b.state = mailIdle
+		m.restsLocked(b)
 	}
 }
 
 // wakeLaterLocked notes whether the batch that was taken just now leaves a turn to be
 // asked for.
 func (b *mailbox) wakeLaterLocked(m *BackgroundManager, now instant) {
-	switch deposit := b.hand == HandDeposit && b.state == mailIdle; {
+	switch deposit := b.hand == HandDeposit; {
 	case deposit && b.batch.Wake:
 		b.wake, b.wakeAt, b.wakeTries = b.batch, now.after(m.cfg.Mailbox.BusyMax), 0
 	case !deposit && b.batch.Wake:
@@ -59,21 +73,40 @@ func (b *mailbox) wakeLaterLocked(m *BackgroundManager, now instant) {
 // idleLocked takes in that the parent rests.
 func (m *BackgroundManager) idleLocked(b *mailbox) {
 	switch {
+	case b.state == mailSending:
+		b.idled = true
 	case b.state == mailWaiting && b.busy:
 		m.sendLocked(b)
-	case b.wake != nil:
+	case b.wake != nil && m.pushes():
 		m.wakeLocked(b, m.now())
 	}
 }
 
 // wakeLocked asks for the turn of a deposit. While something else is under way that asks
-// for a turn as well, it waits for that.
+// for a turn as well, it waits for that; what was parked is no more, and is sent again
+// after it.
 func (m *BackgroundManager) wakeLocked(b *mailbox, now instant) {
-	if b.state == mailIdle && m.pushes() && m.phase < flushing {
+	if (b.state == mailIdle || b.state == mailParked) && m.phase < flushing {
 		m.handLocked(b, b.wake, HandWake)
 		return
 	}
 	b.wakeAt = now.after(m.cfg.Mailbox.BusyMax)
+}
+
+// unwokenLocked gives up to ask for the turn of a deposit. It is counted.
+func (m *BackgroundManager) unwokenLocked(b *mailbox) {
+	b.wake = nil
+	m.told.Unwoken++
+	m.logLocked(slog.LevelWarn, "parent not woken", slog.String("parent", string(b.origin.Parent)))
+}
+
+// expireWakeLocked does that when there is nobody to ask, or the parent was busy for longer
+// than MailboxPolicy.KeepAge.
+func (m *BackgroundManager) expireWakeLocked(b *mailbox, now instant) {
+	age := m.cfg.Mailbox.KeepAge
+	if b.wake != nil && (!m.pushes() || age != Off && now >= b.taken.after(age)) {
+		m.unwokenLocked(b)
+	}
 }
 
 // wokenLocked takes in what became of that.
@@ -83,14 +116,14 @@ func (m *BackgroundManager) wokenLocked(b *mailbox, d Delivery, now instant) {
 		b.wakeTries++
 	}
 	switch {
-	case d == Gone || b.origin.gone:
+	case d == Gone || b.deaf():
 		m.dropLocked(b)
 	case d == Accepted:
 		b.wake = nil
+	case d == Busy && b.idledLately():
+		b.wakeAt = now
 	case b.wakeTries >= maxWakes:
-		b.wake = nil
-		m.told.Unwoken++
-		m.logLocked(slog.LevelWarn, "parent not woken", slog.String("parent", string(b.origin.Parent)))
+		m.unwokenLocked(b)
 	}
 }
 
@@ -99,6 +132,11 @@ type chores mailbox
 
 // choresLocked sets the deadline for what a mailbox has to see to besides deliveries.
 func (m *BackgroundManager) choresLocked(b *mailbox) {
+	if !b.onlyCloses() {
+		b.closing = 0
+	} else if b.closing == 0 {
+		b.closing = m.now()
+	}
 	at := instant(0)
 	if age := m.cfg.Mailbox.KeepAge; age != Off && !b.out() {
 		if oldest := b.oldest(); oldest != 0 {
@@ -117,26 +155,32 @@ func (m *BackgroundManager) choresLocked(b *mailbox) {
 }
 
 // oldest is when the first that it is owed for has ended, as far as order tells: what
-// came from an ended child stands last. 0: it is owed nothing.
+// came from an ended child stands last; or since when it is only to be told that nothing is
+// left. 0: it is owed nothing.
 func (b *mailbox) oldest() instant {
 	for _, list := range [][]due{b.batched, b.ended} {
 		if len(list) > 0 {
 			return list[0].at
 		}
 	}
-	return 0
+	return b.closing
 }
+
+// onlyCloses reports whether it is only to be told that nothing is left.
+func (b *mailbox) onlyCloses() bool { return len(b.batched)+len(b.ended) == 0 && b.owes() }
 
 func (c *chores) dueLocked(m *BackgroundManager, now instant) {
 	b := (*mailbox)(c)
 	if b.out() {
 		return // it is looked at again when that is over
 	}
+	m.expireWakeLocked(b, now)
 	m.expireLocked(b, now)
 	if b.wake != nil && now >= b.wakeAt {
 		m.wakeLocked(b, now)
 	}
 	m.choresLocked(b)
+	m.closeMailboxLocked(b)
 }
 
 // expireLocked gives up what a parent is owed for longer than MailboxPolicy.KeepAge.
@@ -145,6 +189,10 @@ func (m *BackgroundManager) expireLocked(b *mailbox, now instant) {
 		return
 	}
 	old := func(d due) bool { return now >= d.at.after(m.cfg.Mailbox.KeepAge) }
+	if b.onlyCloses() && old(due{at: b.closing}) {
+		m.emptyLocked(b)
+		return
+	}
 	n := 0
 	for n < len(b.ended) && old(b.ended[n]) {
 		n++
@@ -170,15 +218,17 @@ func (m *BackgroundManager) boundLocked(b *mailbox) {
 // giveUpLocked drops the frozen batch, if it is to go, and the first n of the rest. They
 // are counted.
 func (m *BackgroundManager) giveUpLocked(b *mailbox, batch bool, n int) {
+	lost := slices.Clone(b.ended[:n])
 	if batch {
-		m.told.Expired += len(b.batched)
+		lost = append(lost, b.batched...)
 		b.batch, b.batched = nil, nil
 		b.settled()
 		m.disarmLocked(&b.deadline)
 		b.state = mailIdle
 	}
-	m.told.Expired += n
+	m.told.Expired += len(lost)
 	b.ended = append([]due(nil), b.ended[n:]...)
+	m.shelveAllLocked(lost)
 	if batch || n > 0 {
 		m.logLocked(slog.LevelWarn, "notices given up", slog.String("parent", string(b.origin.Parent)))
 		m.gatherLocked(b, m.now())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,12 +15,18 @@ import (
 // turning is a parent that is in a turn for a while, told to by a test.
 type turning struct {
 	inbox
-	busy bool
+	busy atomic.Bool
+}
+
+func busyParent() *turning {
+	p := &turning{}
+	p.busy.Store(true)
+	return p
 }
 
 func (p *turning) Notify(ctx context.Context, n Notification) (Delivery, error) {
 	_, _ = p.inbox.Notify(ctx, n)
-	if p.busy && n.Handover != HandDeposit {
+	if p.busy.Load() && n.Handover != HandDeposit {
 		return Busy, nil
 	}
 	return Accepted, nil
@@ -41,7 +48,7 @@ func (b *inbox) hands() (all []string) {
 // without a turn; the turn is asked for at its next idle, once, and nothing loops.
 func TestBusyForLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &turning{busy: true}
+		p := busyParent()
 		m := newManager(t, timed(), Config{Notifier: p, Mailbox: MailboxPolicy{Backoff: time.Hour, BackoffMax: time.Hour}})
 		one := launch(t, m, taking("p", "1s"))
 		pass(2 * time.Second)
@@ -56,7 +63,7 @@ func TestBusyForLong(t *testing.T) {
 		m.HandleEvent(SessionEvent{Session: "p", Kind: EventIdle}) // of our own deposit: the turn goes on
 		synctest.Wait()
 		require.Equal(t, []string{"offer+turn", "deposit", "wake+turn"}, p.hands())
-		p.busy = false
+		p.busy.Store(false)
 		m.HandleEvent(SessionEvent{Session: "p", Kind: EventIdle})
 		synctest.Wait()
 		require.Equal(t, []string{"offer+turn", "deposit", "wake+turn", "wake+turn"}, p.hands())
@@ -83,12 +90,12 @@ func zeroNotices(o Owed) Owed {
 // Where no event tells of the parent's idling, its turn is asked for all the same.
 func TestWakeWithoutEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &turning{busy: true}
+		p := busyParent()
 		m := newManager(t, timed(), Config{Notifier: p, Mailbox: MailboxPolicy{BusyMax: 10 * time.Second, Backoff: time.Hour, BackoffMax: time.Hour}})
 		launch(t, m, taking("p", "1s"))
 		pass(35 * time.Second)
 		require.Equal(t, []string{"offer+turn", "deposit", "wake+turn", "wake+turn"}, p.hands(), "each 10 s")
-		p.busy = false
+		p.busy.Store(false)
 		pass(10 * time.Second)
 		require.Len(t, p.all(), 5)
 		pass(time.Hour)
@@ -121,7 +128,7 @@ func TestUnknownWake(t *testing.T) {
 // asked for with something newer makes the one put off superfluous.
 func TestDepositAndWhatComesAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &turning{busy: true}
+		p := busyParent()
 		m := newManager(t, timed(), Config{Notifier: p, Mailbox: MailboxPolicy{BusyMax: 5 * time.Second, Backoff: time.Hour, BackoffMax: time.Hour}})
 		launch(t, m, taking("p", "1s"))
 		launch(t, m, taking("p", "8s"))
@@ -131,7 +138,7 @@ func TestDepositAndWhatComesAfter(t *testing.T) {
 		pass(7 * time.Second) // the second one: offered at 8.1 s, deposited at 13.1 s
 		require.Equal(t, []string{"offer", "deposit", "offer+turn", "deposit"}, p.hands())
 		require.True(t, m.Pending("p").Wake)
-		p.busy = false
+		p.busy.Store(false)
 		launch(t, m, taking("p", "1s"))
 		launch(t, m, taking("p", "10h"))
 		pass(time.Second + 200*time.Millisecond)
@@ -147,7 +154,7 @@ func TestDepositAndWhatComesAfter(t *testing.T) {
 // read meanwhile is left out.
 func TestBusyBatchIsMadeAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &turning{busy: true}
+		p := busyParent()
 		m := newManager(t, timed(), Config{Notifier: p, Mailbox: MailboxPolicy{Backoff: time.Hour, BackoffMax: time.Hour}})
 		one := launch(t, m, taking("p", "1s"))
 		two := launch(t, m, taking("p", "2s"))
@@ -155,8 +162,8 @@ func TestBusyBatchIsMadeAnew(t *testing.T) {
 		pass(10 * time.Second)
 		require.Equal(t, []string{"offer"}, p.hands())
 		require.Len(t, m.Pending("p").Notices, 3)
-		read(m, two.ID)
-		p.busy = false
+		reads(m, two.ID)
+		p.busy.Store(false)
 		m.HandleEvent(SessionEvent{Session: "p", Kind: EventIdle})
 		pass(time.Hour)
 		require.Equal(t, []string{"offer", "offer+turn"}, p.hands())
@@ -166,8 +173,8 @@ func TestBusyBatchIsMadeAnew(t *testing.T) {
 	})
 }
 
-// read plays the parent that reads a run which has ended.
-func read(m *BackgroundManager, id TaskID) {
+// reads plays the parent that reads a run which has ended.
+func reads(m *BackgroundManager, id TaskID) {
 	m.mu.Lock()
 	defer m.unlock()
 	m.readLocked(m.byID[id])
@@ -181,7 +188,7 @@ func TestReadBeforeTold(t *testing.T) {
 		m := newManager(t, timed(), Config{Notifier: box})
 		one := launch(t, m, taking("p", "1s"))
 		pass(time.Second + 50*time.Millisecond)
-		read(m, one.ID)
+		reads(m, one.ID)
 		pass(time.Hour)
 		require.Empty(t, box.all())
 		require.Zero(t, m.Pending("p"))
@@ -190,9 +197,9 @@ func TestReadBeforeTold(t *testing.T) {
 		three := launch(t, m, taking("p", "2s"))
 		pass(1500 * time.Millisecond)
 		require.Len(t, box.all(), 1)
-		read(m, two.ID) // told before
+		reads(m, two.ID) // told before
 		pass(500*time.Millisecond + 50*time.Millisecond)
-		read(m, three.ID)
+		reads(m, three.ID)
 		pass(time.Hour)
 		got := box.all()
 		require.Len(t, got, 2, "something was told, and so a final one comes")
@@ -305,7 +312,7 @@ func TestPushOff(t *testing.T) {
 // told of stays readable.
 func TestNoticesAreKeptSoLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newManager(t, timed(), Config{Mailbox: MailboxPolicy{KeepAge: time.Hour, KeepCount: 3}, Keys: KeyLimits{Default: 1}})
+		m := newManager(t, timed(), Config{Mailbox: MailboxPolicy{KeepAge: time.Hour, KeepCount: 3}, Retention: keepAll, Keys: KeyLimits{Default: 1}})
 		var ids []TaskID
 		for range 5 {
 			ids = append(ids, launch(t, m, taking("p", "10m")).ID)
@@ -329,9 +336,10 @@ func TestNoticesAreKeptSoLong(t *testing.T) {
 // A parked batch is given up whole, and what is newer is told.
 func TestParkedBatchIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		down := true
+		var down atomic.Bool
+		down.Store(true)
 		box := &answering{answer: func(Notification, int) (Delivery, error) {
-			if down {
+			if down.Load() {
 				return Unknown, nil
 			}
 			return Accepted, nil
@@ -344,7 +352,7 @@ func TestParkedBatchIsGivenUp(t *testing.T) {
 		pass(35 * time.Minute)
 		require.Empty(t, m.Pending("p").Notices)
 		require.Equal(t, 1, m.Stats().Notices.Expired)
-		down = false
+		down.Store(false)
 		pass(10 * time.Minute)
 		require.Len(t, box.all(), 2)
 		require.True(t, box.all()[1].Final)
@@ -474,4 +482,61 @@ func TestReadHint(t *testing.T) {
 		n.Notices = append(n.Notices, Notice{Task: "bg_2", Run: i, Status: Failed, Description: strings.Repeat("d", 200)})
 	}
 	require.LessOrEqual(t, len(p.render(n)), 1024)
+}
+
+// A turn that a deposit has left to be asked for is not asked for for ever: not where the
+// notifier turns out to be none, nor of a parent that is busy for longer than KeepAge.
+func TestWakeEnds(t *testing.T) {
+	for name, answer := range map[string]error{"nobody to ask": errors.ErrUnsupported, "busy": nil} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				box := &answering{answer: func(n Notification, _ int) (Delivery, error) {
+					if n.Handover == HandWake {
+						return Busy, answer
+					}
+					return map[Handover]Delivery{HandOffer: Busy, HandDeposit: Accepted}[n.Handover], nil
+				}}
+				m := newManager(t, timed(), Config{Notifier: box, Mailbox: MailboxPolicy{KeepAge: time.Hour}})
+				launch(t, m, taking("p", "1s"))
+				pass(time.Hour)
+				require.True(t, m.Pending("p").Wake == (answer == nil))
+				pass(10 * time.Hour)
+				require.False(t, m.Pending("p").Wake)
+				require.Equal(t, 1, m.Stats().Notices.Unwoken)
+				require.Less(t, len(box.all()), 80)
+				require.Empty(t, m.mailboxes)
+				require.Zero(t, m.deadlines.Len())
+			})
+		})
+	}
+}
+
+// A parent whose later batch was parked is woken for the earlier deposit all the same when
+// it idles, and what was parked goes out after it.
+func TestWakeBeforeParked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var offers atomic.Int32
+		offers.Store(int32(Busy))
+		box := &answering{answer: func(n Notification, _ int) (Delivery, error) {
+			if n.Handover == HandDeposit {
+				return Accepted, nil
+			}
+			return Delivery(offers.Load()), nil
+		}}
+		m := newManager(t, timed(), Config{Notifier: box, Mailbox: MailboxPolicy{Backoff: time.Second, BackoffMax: time.Second}})
+		one := launch(t, m, taking("p", "1s"))
+		pass(65 * time.Second)
+		require.True(t, m.Pending("p").Wake)
+		offers.Store(int32(Unknown))
+		two := launch(t, m, taking("p", "1s"))
+		pass(20 * time.Second)
+		require.True(t, m.Pending("p").Wake && m.Pending("p").Parked)
+		offers.Store(int32(Accepted))
+		before := len(box.all())
+		m.HandleEvent(SessionEvent{Session: "p", Kind: EventIdle})
+		pass(time.Second)
+		require.Equal(t, []string{"wake+turn", "offer+turn"}, box.hands()[before:])
+		require.Equal(t, []TaskID{one.ID, two.ID}, toldTo("p", box.all()[before:]))
+		require.Zero(t, m.Pending("p"))
+	})
 }

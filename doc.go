@@ -56,17 +56,17 @@
 //  6. A stopped task takes its descendants with it, and nothing is launched below
 //     it any more. (TestCascade, TestLaunchDuringCascade)
 //  7. A finished run is owed to its parent from the instant of its ending until it
-//     is accepted, drained, or dropped and counted. (TestPendingHasNoGap,
-//     TestL10NoticeSurvivesFailedSends, TestParking, TestNoticesOfAGoneChildGoUp,
-//     TestNobodyIsLeftToTell)
+//     is accepted, drained, read by the parent itself through As, or dropped and
+//     counted. (TestPendingHasNoGap, TestL10NoticeSurvivesFailedSends, TestParking,
+//     TestNoticesOfAGoneChildGoUp, TestNobodyIsLeftToTell, TestReadIsNotTold)
 //  8. A receiver that keeps track of (task, run) sees each run exactly once: a
 //     batch is frozen when it is first sent. Of what a child took whose task ended
 //     meanwhile, the next session above hears too.
 //     (TestL10NoticeSurvivesFailedSends, TestNoticeOutWhenAChildEnds)
 //  9. A notification is final exactly when nothing is left that its parent will be
 //     told of, and after something was told a final one comes. If every ending was
-//     silent (NoNotice, Do, ByParent, CancelOptions.Silent) none does: Pending(p).Live
-//     is the test that always holds.
+//     silent (NoNotice, Do, ByParent, CancelOptions.Silent) or read through As none
+//     does: Pending(p).Live is the test that always holds.
 //     (TestThreeSiblings, TestSilentCancelClosesBatch, TestLaunchWhileTheLastEnds,
 //     TestInheritedTasksKeepTheBatchOpen)
 //  10. A panic in the host's code, or runtime.Goexit, fails one task, one delivery or
@@ -86,16 +86,26 @@
 //     subscriber or a hook, but a prompt for SessionCreated, for a second.
 //     (TestOneTerminalEvent, TestStuckSubscriber, TestHookThatBlocks,
 //     TestSessionCreatedHangs)
+//  14. A parent that stays busy is deposited with after MailboxPolicy.BusyMax, and woken
+//     once, when it idles. (TestBusyForLong, TestUnknownWake)
+//  15. Of several that resume a task at the same time one wins; each run is told of by
+//     itself, as it was, and the earlier result can be read until there is another.
+//     (TestL03OneResumeWins, TestResumeWhileOwed, TestCancelResumed)
+//  16. A finished task is forgotten by all indexes together, not before its parent was
+//     told of it, has read it, or was given up on and counted, and never while it is
+//     needed; memory is flat. (TestForgotten, TestForgottenFromDelivery,
+//     TestNeededIsKept, TestMemoryIsFlat)
+//  17. Through As a session reaches its own task and those below it, and any other is
+//     as unknown as an id that never was. (TestForeignIsUnknown,
+//     TestForeignFilterMatchesNothing)
 //
 // # Caveats
 //
-// Everything is kept in memory and ends with the process. Finished tasks, their
-// results and their sessions are kept as long as the manager. Nothing limits how long
+// Everything is kept in memory and ends with the process. Nothing limits how long
 // a started child may run: cancel it. A status, trigger or reason that is marked as
 // reserved does not occur yet. On the wire a notification comes at least
 // once: a receiver that can't tell whether an earlier one arrived must look at
-// (task, run). When a child ends while a notification to it is out, what that told of
-// may come to the next session above after a final one; another final one tells of it.
+// (task, run), or the Notifier be a [ReceiptChecker].
 // A child in this process that ignores its context can't be stopped
 // by anybody; it is listed until it returns.
 //

@@ -258,7 +258,7 @@ func (m *BackgroundManager) hearParentLocked(b *mailbox, e SessionEvent) {
 	case e.Kind == EventDeleted:
 		b.origin.gone = true
 		m.stopBelowLocked(b)
-		if !b.out() {
+		if !b.out() && b.deaf() {
 			m.dropLocked(b)
 		}
 	}

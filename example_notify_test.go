@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/seed-48fd9ae4/subagent"
@@ -115,4 +116,23 @@ func ExampleBackgroundManager_Pending() {
 	//   the model reads: found it
 	// 0 live, 0 owed
 	//   the model reads: nothing new
+}
+
+// Before a host shortens a conversation, it keeps what the model must not forget.
+func ExampleBackgroundManager_History() {
+	ctx := context.Background()
+	m, _ := subagent.New(subagent.Func(answer), subagent.Config{})
+	defer m.Close()
+	m.Do(ctx, subagent.LaunchInput{Parent: "main", Agent: "explore", Prompt: "1ms", Description: "the parser"})
+	m.Do(ctx, subagent.LaunchInput{Parent: "main", Agent: "explore", Prompt: "1ms", Description: "the printer"})
+	for _, line := range strings.Split(strings.TrimSpace(m.History("main")), "\n") {
+		if _, rest, ok := strings.Cut(line, "; agent "); ok { // ids and sessions are random
+			line = "- … " + rest
+		}
+		fmt.Println(line)
+	}
+	// Output:
+	// Your background tasks, the newest first:
+	// - … explore; "the printer"
+	// - … explore; "the parser"
 }

@@ -301,7 +301,8 @@ func (m *BackgroundManager) launchLocked(t *task, o origin) error {
 		return err
 	}
 	t.depth = int16(o.Depth)
-	t.number, t.queued = int32(len(m.tasks)), m.now()
+	t.number, t.queued = m.numbered, m.now()
+	m.numbered++
 	t.owner, t.root = m.mailboxLocked(o), m.spawnLocked(o)
 	m.tasks = append(m.tasks, t)
 	m.byID[t.id] = t

@@ -119,9 +119,9 @@ func (m *BackgroundManager) admitLocked(o origin, again bool) error {
 }
 
 // refusesChildren: a task that ended other than well, or is about to, takes its
-// descendants with it and must not get new ones.
+// descendants with it and must not get new ones; nor must one that is forgotten.
 func (t *task) refusesChildren() bool {
-	return t.status == Stopping || t.status.Terminal() && t.status != Completed
+	return t.forgotten || t.status == Stopping || t.status.Terminal() && t.status != Completed
 }
 
 // spawnLocked takes what admitLocked allowed.

@@ -72,12 +72,16 @@ func ancestor(above, parent SessionID) string {
 
 // known tells the origin of a child of a session that is in the books: a task's
 // own, or one that has launched before. A launch without a parent is its own root.
-// The error is ErrClosed once nothing is admitted any more.
+// The error is ErrClosed once nothing is admitted any more, and ErrParentEnded for the
+// session of a task that was forgotten.
 func (m *BackgroundManager) known(s SessionID) (o origin, ok bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.phase != admitting {
 		return o, false, ErrClosed
+	}
+	if id, ok := m.shelf.sessions[s]; ok && m.bySession[s] == nil { // else it has a task again
+		return o, false, fmt.Errorf("%w: task %s is forgotten", ErrParentEnded, id)
 	}
 	o, ok = m.knownLocked(s)
 	return o, ok, nil

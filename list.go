@@ -28,8 +28,10 @@ type Filter struct {
 // pages, so that a long list holds nobody up: each task is consistent in itself.
 // A filter that names an unknown After, or has a negative Limit or a value that is
 // no status, matches nothing.
-func (m *BackgroundManager) List(f Filter) []Task {
-	match, err := m.matcher(f)
+func (m *BackgroundManager) List(f Filter) []Task { return m.list(host, f) }
+
+func (m *BackgroundManager) list(by caller, f Filter) []Task {
+	match, err := m.matcher(by.reaches, f)
 	if err != nil {
 		return nil
 	}
@@ -39,8 +41,8 @@ func (m *BackgroundManager) List(f Filter) []Task {
 	}
 	m.mu.Lock()
 	if f.After != "" {
-		t := m.byID[f.After]
-		if t == nil {
+		t, err := m.reachLocked(by, f.After)
+		if err != nil {
 			m.mu.Unlock()
 			return nil
 		}
@@ -115,7 +117,7 @@ func (m *BackgroundManager) scopeLocked(f Filter) []*task {
 func (m *BackgroundManager) tasksLocked(ids []TaskID) []*task {
 	var tasks []*task
 	for _, id := range ids {
-		if t := m.byID[id]; t != nil {
+		if t, err := m.findLocked(id); err == nil {
 			tasks = append(tasks, t)
 		}
 	}
@@ -140,9 +142,9 @@ func (f *Filter) whole(why string) error {
 	return nil
 }
 
-// matcher makes the test for a task out of a filter. The test reads the books. The
-// error is an *[InputError].
-func (m *BackgroundManager) matcher(f Filter) (func(*task) bool, error) {
+// matcher makes the test for a task out of a filter and of who may see it. The test
+// reads the books. The error is an *[InputError].
+func (m *BackgroundManager) matcher(visible func(*task) bool, f Filter) (func(*task) bool, error) {
 	if err := m.made(); err != nil {
 		return nil, err
 	}
@@ -164,13 +166,14 @@ func (m *BackgroundManager) matcher(f Filter) (func(*task) bool, error) {
 	agent := m.unalias(f.Agent)
 	labels, statuses := maps.Clone(f.Labels), slices.Clone(f.Statuses)
 	return func(t *task) bool {
-		return (ids == nil || ids[t.id]) &&
+		return !t.forgotten && (ids == nil || ids[t.id]) &&
 			(f.Parent == "" || t.parent() == f.Parent) &&
 			(f.Root == "" || t.root.id == f.Root) &&
 			(f.Under == "" || t.under(f.Under)) &&
 			(agent == "" || t.in.Agent == agent) &&
 			(statuses == nil || slices.Contains(statuses, t.status)) &&
-			hasLabels(t.in.Labels, labels)
+			hasLabels(t.in.Labels, labels) &&
+			visible(t)
 	}, nil
 }
 

@@ -21,11 +21,12 @@ const (
 // mailbox is all that the books hold about one parent session: where it stands,
 // its children, and what it is owed. It is the only place that knows. Guarded by mu.
 type mailbox struct {
-	origin   origin  // of the session's children
-	children []*task // launched by the session, in order
-	adopted  []*task // launched by sessions below it that are not tasks
-	live     int     // children that have not ended …
-	doomed   int     // … and of these, the ones that are being stopped with an ancestor
+	origin          origin  // of the session's children
+	children        []*task // launched by the session, in order
+	adopted         []*task // launched by sessions below it that are not tasks
+	gaps, gapsBelow int32   // how many of these are forgotten
+	live            int     // children that have not ended …
+	doomed          int     // … and of these, the ones that are being stopped with an ancestor
 	// inherited counts live tasks below children that have ended, but for doomed
 	// ones, and notices that are out to such children: they will be told of here too.
 	inherited int
@@ -39,8 +40,12 @@ type mailbox struct {
 	batched  []due         // … and what it tells of
 	earlier  []Notice      // delivered since the last final one
 	open     bool          // something was delivered since then
+	taken    instant       // when that was
+	closing  instant       // since when it is owed only to be told that nothing is left; 0: it is not
 	first    instant       // when gathering began
 	busy     bool          // the last try found the parent busy …
+	idled    bool          // it idled while the call was out …
+	hurried  bool          // … and so did it during the one before, so that this one came at once
 	since    instant       // … and the first of those that did; 0: none since something was taken
 	tries    int           // since something was taken …
 	failed   int           // … that ended in Unknown
@@ -89,7 +94,7 @@ func (m *BackgroundManager) adoptChildLocked(t *task, o origin) {
 
 // oweLocked puts down, in the instant of a run's ending, that its parent has one
 // live child less and what it is owed for it.
-func (m *BackgroundManager) oweLocked(t *task) {
+func (m *BackgroundManager) oweLocked(t *task) (owed bool) {
 	b := t.owner.heirLocked()
 	t.owner.live--
 	switch {
@@ -98,11 +103,15 @@ func (m *BackgroundManager) oweLocked(t *task) {
 	case b != t.owner:
 		b.inherited--
 	}
-	if !t.silent && !t.reason.is(ParentGone) {
+	if owed = !t.silent && !t.reason.is(ParentGone) && !b.deaf(); owed {
 		m.bringLocked(b, due{task: t, at: t.ended, run: t.run, quiet: t.quiet})
+	}
+	if !owed && !t.silent && !t.reason.is(ParentGone) {
+		m.told.Dropped++
 	}
 	m.postLocked(b, t.ended)
 	m.bequeathLocked(t, t.ended)
+	return owed
 }
 
 // repayLocked ends that the heir counts on what is out here.
@@ -118,13 +127,17 @@ func (b *mailbox) repayLocked() {
 func (m *BackgroundManager) bringLocked(b *mailbox, ended ...due) {
 	if b.deaf() {
 		m.told.Dropped += len(ended)
+		m.shelveAllLocked(ended)
 		return
 	}
 	b.ended = append(b.ended, ended...)
 }
 
-// deaf reports whether nobody is there to be told.
-func (b *mailbox) deaf() bool { return b.origin.Parent == "" || b.origin.gone }
+// deaf reports whether nobody is there to be told. What a child is owed whose session was
+// deleted goes to the next session above, as its task ends with that.
+func (b *mailbox) deaf() bool {
+	return b.origin.Parent == "" || b.origin.gone && b.child() == nil
+}
 
 // listensLocked reports whether somebody would be told of what an origin launches.
 func (m *BackgroundManager) listensLocked(o origin) bool {
@@ -218,9 +231,12 @@ func (m *BackgroundManager) bequeathLocked(t *task, now instant) {
 
 // dropLocked gives up what a parent that is gone was owed.
 func (m *BackgroundManager) dropLocked(b *mailbox) {
-	m.told.Dropped += len(b.batched) + len(b.ended)
+	lost := append(b.batched, b.ended...)
+	m.told.Dropped += len(lost)
 	m.emptyLocked(b)
+	m.shelveAllLocked(lost)
 	m.logLocked(slog.LevelWarn, "parent gone", slog.String("parent", string(b.origin.Parent)))
+	m.closeMailboxLocked(b)
 }
 
 // out reports whether what is owed is on its way, and moves no more until that is over.
@@ -236,9 +252,10 @@ func (m *BackgroundManager) readLocked(t *task) {
 	}
 	b.ended = slices.Delete(b.ended, i, i+1)
 	m.told.Read++
+	defer m.shelveLocked(t, t.run)
 	if b.state == mailGathering && !b.owes() || b.state == mailWaiting && b.batch == nil && !b.owes() {
 		m.disarmLocked(&b.deadline)
-		b.state = mailIdle
+		m.restsLocked(b)
 	}
 	m.postLocked(b, m.now()) // it may have been the last
 }
@@ -297,7 +314,7 @@ type Owed struct {
 	Live     int      // tasks that have not ended and that it will be told of: its own children, and those that ended ones left running
 	Notices  []Notice // finished runs it has not been told of, the oldest first
 	InFlight bool     // a Notify or an unacknowledged Drain is out with some of them
-	Parked   bool     // sending was given up; Drain, or the next notice, takes them up
+	Parked   bool     // sending was given up; Drain, the next notice, or asking for the turn of a deposit, takes them up
 	Wake     bool     // a notification was deposited while the parent was busy, and its turn is still to be asked for
 	Tries    int      // how often the parent was to be told since it last was
 	LastErr  error    // of the last try

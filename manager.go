@@ -46,7 +46,9 @@ type BackgroundManager struct {
 	cfg Config // only the limits of Keys ever change
 
 	seq       uint64  // enqueues so far
-	tasks     []*task // in order of launch
+	numbered  int32   // launches so far
+	tasks     []*task // in order of launch; of these …
+	gaps      int32   // … so many are forgotten
 	byID      map[TaskID]*task
 	bySession map[SessionID]*task
 	mailboxes map[SessionID]*mailbox
@@ -64,6 +66,7 @@ type BackgroundManager struct {
 	attempts  []*attempt         // those with a call out
 	spare     *attempt           // for one task to start in the goroutine that dispatches …
 	handed    *attempt           // … and the same once it was taken
+	reads     map[*read]struct{} // transcripts that are being read
 	unstopped map[*task]struct{} // tasks with a child that may still be running
 	watches   map[*watch]struct{}
 	told      deliveries
@@ -78,6 +81,7 @@ type BackgroundManager struct {
 	timer     *time.Timer // the one timer; fires at or before the first deadline
 	timerAt   instant     // 0: it is not set
 
+	shelf    shelf
 	book     serial[line]  // lines to be logged
 	routines int           // goroutines of ours that run
 	quiet    chan struct{} // closed when the last of them ends; made by Shutdown
@@ -119,6 +123,7 @@ func New(client SessionClient, cfg Config) (*BackgroundManager, error) {
 		mailboxes:     map[SessionID]*mailbox{},
 		roots:         map[SessionID]*root{},
 		waiters:       map[*waiter]struct{}{},
+		reads:         map[*read]struct{}{},
 		unstopped:     map[*task]struct{}{},
 		watches:       map[*watch]struct{}{},
 		subscriptions: map[*subscription]struct{}{},
@@ -129,6 +134,7 @@ func New(client SessionClient, cfg Config) (*BackgroundManager, error) {
 	}
 	m.global = m.sems.add(&semaphore{key: Key{Kind: GlobalKey}, limit: cfg.Keys.Global})
 	m.starts = m.sems.add(&semaphore{key: Key{Kind: StartsKey}, limit: cfg.Keys.Starts})
+	m.shelf.deadline.owner = &m.shelf
 	m.life, m.end = context.WithCancel(context.Background())
 	if cfg.Notifier != nil {
 		m.caps.notifier = cfg.Notifier
@@ -157,25 +163,31 @@ func (m *BackgroundManager) made() error {
 }
 
 // Get returns a task. The error is ErrNotFound.
-func (m *BackgroundManager) Get(id TaskID) (Task, error) {
+func (m *BackgroundManager) Get(id TaskID) (Task, error) { return m.get(host, id) }
+
+func (m *BackgroundManager) get(by caller, id TaskID) (Task, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	t := m.byID[id]
-	if t == nil {
-		return Task{}, fmt.Errorf("%w: %q", ErrNotFound, id)
+	t, err := m.reachLocked(by, id)
+	if err != nil {
+		return Task{}, err
 	}
+	m.seenLocked(by, t)
 	return m.snapshotLocked(t), nil
 }
 
 // BySession returns the task that runs, or last ran, in a session. The error is
 // ErrNotFound.
-func (m *BackgroundManager) BySession(id SessionID) (Task, error) {
+func (m *BackgroundManager) BySession(id SessionID) (Task, error) { return m.inSession(host, id) }
+
+func (m *BackgroundManager) inSession(by caller, id SessionID) (Task, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	t := m.bySession[id]
-	if t == nil {
-		return Task{}, fmt.Errorf("%w: session %q", ErrNotFound, id)
+	t, err := m.reachSessionLocked(by, id)
+	if err != nil {
+		return Task{}, err
 	}
+	m.seenLocked(by, t)
 	return m.snapshotLocked(t), nil
 }
 

@@ -32,6 +32,7 @@ func (m *BackgroundManager) moveLocked(t *task, o origin) error {
 	m.refileLocked(t, o)
 	t.owner.addLiveLocked()
 	m.postLocked(heir, m.now()) // it may have been the last
+	m.closeMailboxLocked(old)
 	return nil
 }
 
@@ -81,6 +82,7 @@ func (m *BackgroundManager) withBelowLocked(t *task) []*task {
 
 // refileLocked files a task, and all below it, under another parent.
 func (m *BackgroundManager) refileLocked(t *task, o origin) {
+	m.writeDownLocked(t, true) // what those above are owed for all of it they keep
 	all := m.withBelowLocked(t)
 	watched := m.watchedLocked(all)
 	old := t.owner
@@ -100,6 +102,10 @@ func (m *BackgroundManager) refileLocked(t *task, o origin) {
 	m.adoptChildLocked(t, o)
 	m.replantLocked(all, o)
 	m.rewatchLocked(all, watched)
+	m.closeMailboxLocked(old) // it may have been its only child
+	if u := old.origin.under; u != nil && u.own != nil {
+		m.closeMailboxLocked(u.own)
+	}
 	m.emitLocked(t, TopicMoved, nil)
 	m.logLocked(slog.LevelInfo, "task moved", slog.String("task", string(t.id)), slog.String("parent", string(o.Parent)))
 }

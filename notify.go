@@ -8,7 +8,8 @@ import (
 )
 
 // Notifier tells a parent session. There is never more than one call out for one
-// parent; different parents do not wait for each other.
+// parent; different parents do not wait for each other. One whose parents may be Busy
+// has to look at Notification.Handover as well.
 type Notifier interface {
 	// Notify hands a notification to its parent session. That may be the session of
 	// a child that launched children of its own: BySession tells them apart. ctx

@@ -98,3 +98,53 @@ func TestBlockingNotifiesNoChild(t *testing.T) {
 type toldHost struct{ *slowHost }
 
 func (*toldHost) Notify(context.Context, Notification) (Delivery, error) { return Accepted, nil }
+
+// What a child is owed whose session is deleted goes up with its ending, as with any other.
+func TestOwedToADeletedChild(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var child SessionID
+		box := &answering{answer: func(n Notification, _ int) (Delivery, error) {
+			if n.Parent == child {
+				return Busy, nil
+			}
+			return Accepted, nil
+		}}
+		c := timed()
+		c.abort = func(context.Context, SessionID) error { time.Sleep(3 * time.Second); return nil }
+		m := newManager(t, c, Config{Notifier: box})
+		above := launch(t, m, taking("p", "1h"))
+		synctest.Wait()
+		child = get(t, m, above.ID).Session
+		ended := launch(t, m, taking(child, "1s"))
+		pass(10 * time.Second)
+		stopped := launch(t, m, taking(child, "1h"))
+		synctest.Wait()
+		go func() { _, _ = m.Cancel(context.Background(), stopped.ID, CancelOptions{}) }()
+		pass(time.Second)
+		m.HandleEvent(SessionEvent{Session: child, Kind: EventDeleted})
+		pass(time.Minute)
+		require.ElementsMatch(t, []TaskID{above.ID, ended.ID, stopped.ID}, toldTo("p", box.all()))
+		require.Zero(t, m.Stats().Notices.Dropped)
+	})
+}
+
+// A parent whose session is deleted while a Drain is out is told nothing more.
+func TestDeletedWhileDrained(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, taken := range []bool{true, false} {
+			box := &inbox{}
+			m := newManager(t, timed(), Config{Notifier: box, Mailbox: MailboxPolicy{Gather: time.Minute, GatherMax: time.Minute}})
+			launch(t, m, taking("p", "1s"))
+			launch(t, m, taking("p", "1h"))
+			pass(5 * time.Second)
+			_, ack, ok := m.Drain("p")
+			require.True(t, ok)
+			m.HandleEvent(SessionEvent{Session: "p", Kind: EventDeleted})
+			ack(taken)
+			pass(time.Hour)
+			require.Empty(t, box.all())
+			require.Zero(t, m.Pending("p"))
+			require.Equal(t, !taken, m.Stats().Notices.Dropped == 1)
+		}
+	})
+}

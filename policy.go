@@ -28,7 +28,7 @@ type MailboxPolicy struct {
 	// BusyMax is how long a batch waits for a parent that is Busy. Then it is
 	// deposited without a turn, see HandDeposit, and the turn is asked for when the
 	// parent idles; each time that BusyMax has passed once more it is asked for too,
-	// since the event may be missing. Defaults to 60 s; Off deposits nothing. What a
+	// since the event may be missing, for KeepAge at most. Defaults to 60 s; Off deposits nothing. What a
 	// child does not take while it works goes to the next session above instead.
 	BusyMax time.Duration
 	// KeepAge is how long a notice waits for a parent that does not take it, and

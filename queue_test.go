@@ -270,7 +270,7 @@ func TestQueueTimeoutEndsWithTheStart(t *testing.T) {
 // A task that is cancelled while it waits takes its deadline along.
 func TestCancelledTaskLeavesNoDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newManager(t, &stub{prompt: hang}, Config{Keys: KeyLimits{Default: 1}, Task: TaskLimits{QueueWait: 24 * time.Hour}})
+		m := newManager(t, &stub{prompt: hang}, Config{Keys: KeyLimits{Default: 1}, Task: TaskLimits{QueueWait: 24 * time.Hour}, Retention: keepAll})
 		launch(t, m, work("p"))
 		synctest.Wait()
 		for range 100 {

@@ -307,15 +307,19 @@ func share(sizes []int, room int) int {
 	return each
 }
 
-// quote is a preview with every line of it marked, in at most room bytes. It ends
-// in "…" unless it is the whole result.
+// quote is the quoted preview of a notice, in at most room bytes.
 func (p *MailboxPolicy) quote(n *Notice, room int) string {
-	text := clean.Block(n.Preview, p.PreviewBytes)
+	return quoted(clean.Block(n.Preview, p.PreviewBytes), room, len(n.Preview) >= n.Size)
+}
+
+// quoted is a clean text with every line of it marked, in at most room bytes. It ends
+// in "…" unless it is all of what is whole.
+func quoted(text string, room int, whole bool) string {
 	if text == "" || room < leastPreview {
 		return ""
 	}
 	text = "| " + strings.ReplaceAll(text, "\n", "\n| ")
-	if len(text)+len("\n") <= room && len(n.Preview) >= n.Size {
+	if len(text)+len("\n") <= room && whole {
 		return text + "\n"
 	}
 	text = cut(text, room-len(" …\n"))

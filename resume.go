@@ -42,25 +42,29 @@ type ResumeInput struct {
 // still be running; [ErrNoSession]; and what Launch refuses for, but for the limits on
 // depth and on the total of a root, which count a task once.
 func (m *BackgroundManager) Resume(ctx context.Context, id TaskID, in ResumeInput) (Task, error) {
-	return m.resume(ctx, in, func() (*task, error) {
-		if t := m.byID[id]; t != nil {
-			return t, nil
-		}
-		return nil, fmt.Errorf("%w: %q", ErrNotFound, id)
-	})
+	return m.resume(ctx, whose{by: host, id: id}, in)
 }
 
 // ResumeSession is [BackgroundManager.Resume] for the task of a session.
 func (m *BackgroundManager) ResumeSession(ctx context.Context, id SessionID, in ResumeInput) (Task, error) {
-	return m.resume(ctx, in, func() (*task, error) {
-		if t := m.bySession[id]; t != nil && t.session == id {
-			return t, nil
-		}
-		return nil, fmt.Errorf("%w: session %q", ErrNotFound, id)
-	})
+	return m.resume(ctx, whose{by: host, session: id}, in)
 }
 
-func (m *BackgroundManager) resume(ctx context.Context, in ResumeInput, find func() (*task, error)) (Task, error) {
+// whose names the task of a caller that is to go on: by its session, or by its id.
+type whose struct {
+	by      caller
+	id      TaskID
+	session SessionID
+}
+
+func (w whose) findLocked(m *BackgroundManager) (*task, error) {
+	if w.session == "" {
+		return m.reachLocked(w.by, w.id)
+	}
+	return m.reachSessionLocked(w.by, w.session)
+}
+
+func (m *BackgroundManager) resume(ctx context.Context, w whose, in ResumeInput) (Task, error) {
 	if err := m.made(); err != nil {
 		return Task{}, err
 	}
@@ -73,7 +77,7 @@ func (m *BackgroundManager) resume(ctx context.Context, in ResumeInput, find fun
 	if err := in.Limits.validate("ResumeInput.Limits"); err != nil {
 		return Task{}, err
 	}
-	p, err := m.planRun(find)
+	p, err := m.planRun(w)
 	if err != nil {
 		return Task{}, err
 	}
@@ -88,6 +92,7 @@ func (m *BackgroundManager) resume(ctx context.Context, in ResumeInput, find fun
 
 // nextRun is a run to be of a task that has ended, planned without the lock.
 type nextRun struct {
+	by             caller
 	task           *task
 	run            int32 // that has to be the last one still
 	in             LaunchInput
@@ -99,10 +104,10 @@ type nextRun struct {
 }
 
 // planRun looks whether a task can have another run, and notes what it was launched with.
-func (m *BackgroundManager) planRun(find func() (*task, error)) (nextRun, error) {
+func (m *BackgroundManager) planRun(w whose) (nextRun, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	t, err := find()
+	t, err := w.findLocked(m)
 	if err != nil {
 		return nextRun{}, err
 	}
@@ -114,7 +119,7 @@ func (m *BackgroundManager) planRun(find func() (*task, error)) (nextRun, error)
 		Variant: t.in.Variant, System: t.in.System, Dir: t.in.Dir,
 		Tools: maps.Clone(t.in.Tools), Labels: maps.Clone(t.in.Labels),
 	}
-	return nextRun{task: t, run: t.run, in: in, from: t.owner.origin, limits: t.limits}, nil
+	return nextRun{by: w.by, task: t, run: t.run, in: in, from: t.owner.origin, limits: t.limits}, nil
 }
 
 // canResumeLocked says why a task can't have another run now.
@@ -160,6 +165,9 @@ func (m *BackgroundManager) begin(ctx context.Context, p nextRun, parent Session
 
 func (m *BackgroundManager) beginLocked(p nextRun) error {
 	t := p.task
+	if _, err := m.reachLocked(p.by, t.id); err != nil {
+		return err // it was forgotten meanwhile, or went out of reach
+	}
 	if err := t.canResumeLocked(); err != nil {
 		return err
 	}
@@ -173,6 +181,8 @@ func (m *BackgroundManager) beginLocked(p nextRun) error {
 	if err := m.checkLocked(o, keyOf(t.in.Agent, t.in.Model), p.silent, true); err != nil {
 		return err
 	}
+	m.unshelveLocked(t)
+	old := t.owner
 	heir := m.endedForGoodLocked(t)
 	if t.owner.origin.Parent != o.Parent {
 		m.refileLocked(t, o)
@@ -201,6 +211,7 @@ func (m *BackgroundManager) beginLocked(p nextRun) error {
 	t.queued = m.now()
 	m.joinLocked(t, p.context)
 	m.postLocked(heir, t.queued) // what moves away may have been the last that it waited for
+	m.closeMailboxLocked(old)
 	return nil
 }
 
@@ -219,25 +230,41 @@ func (m *BackgroundManager) nowLocked(o origin) origin {
 // is owed for it is written down, and what it left to those above, to that heir, comes
 // back.
 func (m *BackgroundManager) endedForGoodLocked(t *task) (heir *mailbox) {
-	for b, above := t.owner, (*task)(nil); ; b = above.owner {
-		for _, list := range [][]due{b.ended, b.batched} {
-			for i := range list {
-				if list[i].task == t && list[i].past == nil {
-					n := m.noticeLocked(t)
-					list[i].past = &n
-				}
-			}
-		}
-		if above = b.child(); above == nil {
-			break
-		}
-	}
+	m.writeDownLocked(t, false)
 	heir = t.owner.heirLocked()
 	if own := t.own; own != nil {
 		own.repayLocked()
 		heir.inherited -= own.below()
 	}
 	return heir
+}
+
+// writeDownLocked writes down what is owed for a task's last run, at its parent or above,
+// and with below also for the tasks below it: from now on it can't be read off them, or is
+// not looked for there any more.
+func (m *BackgroundManager) writeDownLocked(t *task, below bool) {
+	for b, above := t.owner, (*task)(nil); ; b = above.owner {
+		for _, list := range [][]due{b.ended, b.batched} {
+			for i := range list {
+				if d := &list[i]; d.past == nil && (d.task == t || below && d.task.isBelow(t)) {
+					n := m.noticeLocked(d.task)
+					d.past = &n
+					d.task.past++
+				}
+			}
+		}
+		if above = b.child(); above == nil {
+			return
+		}
+	}
+}
+
+// isBelow reports whether a task was launched below another, at any depth.
+func (t *task) isBelow(o *task) bool {
+	for t != nil && t != o {
+		t = t.owner.origin.under
+	}
+	return t != nil
 }
 
 // below is how many tasks are live whose notices come to a mailbox, or through it.

@@ -325,7 +325,7 @@ func TestReadAfterResume(t *testing.T) {
 		pass(time.Minute)
 		resume(t, m, one.ID, "1s")
 		pass(time.Minute)
-		read(m, one.ID)
+		reads(m, one.ID)
 		o := m.Pending("p")
 		require.Len(t, o.Notices, 1)
 		require.Equal(t, 1, o.Notices[0].Run)
@@ -432,5 +432,72 @@ func TestResumeGoesOnInItsSession(t *testing.T) {
 		now := get(t, m, one.ID)
 		require.ErrorIs(t, now.Reason, NoOutput)
 		require.Zero(t, m.Pending("p").Notices[2].Size, "the old output does not pass for its own")
+		out, err := m.Output(t.Context(), one.ID, OutputQuery{})
+		require.NoError(t, err)
+		require.Contains(t, out.String(), "Result of run 2, an earlier one:")
+		require.NotContains(t, out.String(), "artial")
+	})
+}
+
+// A task that is forgotten while the host is asked about its resume is not brought back to
+// life outside of the books.
+func TestForgottenDuringResume(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := false
+		m := newManager(t, timed(), Config{Notifier: &inbox{}, Retention: Retention{Age: time.Minute}, Admit: func(context.Context, LaunchInput, Lineage) error {
+			if slow {
+				time.Sleep(time.Hour)
+			}
+			return nil
+		}})
+		one := launch(t, m, taking("p", "1s"))
+		pass(10 * time.Second)
+		slow = true
+		var forgotten *ForgottenError
+		require.ErrorAs(t, second(m.Resume(t.Context(), one.ID, ResumeInput{Prompt: "1s"})), &forgotten)
+		require.Empty(t, m.Stats().Tasks)
+	})
+}
+
+// What goes out of a session's reach while the host is asked is as unknown to it as ever.
+func TestOutOfReachDuringResume(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var m *BackgroundManager
+		var above, below Task
+		m = newManager(t, timed(), Config{Notifier: &inbox{}, Admit: func(ctx context.Context, in LaunchInput, _ Lineage) error {
+			if in.Prompt == "2s" {
+				return second(m.Resume(ctx, above.ID, ResumeInput{Prompt: "1h", Parent: "q"}))
+			}
+			return nil
+		}})
+		above = launch(t, m, taking("p", "1s"))
+		synctest.Wait()
+		below = launch(t, m, taking(get(t, m, above.ID).Session, "1s"))
+		pass(10 * time.Second)
+		_, err := m.As("p").Resume(t.Context(), below.ID, ResumeInput{Prompt: "2s"})
+		require.Equal(t, unknown(below.ID), err)
+		require.Equal(t, Completed, get(t, m, below.ID).Status)
+	})
+}
+
+// What a parent is owed for a grandchild it is told as it was, though the child between
+// them has moved away and the grandchild goes on there: each run once, to one parent.
+func TestOwedOfWhatMovedAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, timed(), Config{})
+		above := launch(t, m, taking("p", "1s"))
+		synctest.Wait()
+		session := get(t, m, above.ID).Session
+		below := launch(t, m, taking(session, "2s"))
+		pass(5 * time.Second)
+		before := m.Pending("p").Notices
+		require.Len(t, before, 2)
+		_, err := m.Resume(t.Context(), above.ID, ResumeInput{Prompt: "1h", Parent: "q"})
+		require.NoError(t, err)
+		resume(t, m, below.ID, "1s")
+		require.Equal(t, before, m.Pending("p").Notices)
+		pass(time.Minute)
+		require.Equal(t, before, m.Pending("p").Notices)
+		require.Equal(t, 2, m.Pending(session).Notices[0].Run)
 	})
 }

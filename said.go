@@ -22,6 +22,9 @@ func (s *said) result() Result {
 	return Result{Text: s.text, Usage: s.usage, Empty: s.empty, Partial: s.partial, Size: s.size, Run: int(s.run)}
 }
 
+// blank reports whether it says nothing, and is not meant to.
+func (s *said) blank() bool { return strings.TrimSpace(s.text) == "" && !s.empty }
+
 // kept is what is put on the record of what a turn said: cut to its bound. It is
 // called without the lock.
 func (a *attempt) kept(r Result) *said {
@@ -38,6 +41,9 @@ func (a *attempt) keepLocked(s *said) {
 	s.partial = s.partial || t.status == Stopping
 	if s.partial && s.size == 0 && s.usage == (Usage{}) {
 		return
+	}
+	if before := t.said; before != nil && before.run != s.run && before.size > 0 && s.blank() {
+		return // what an earlier run said can be read until another says something
 	}
 	if t.said != nil {
 		s.heard = t.said.heard

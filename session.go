@@ -82,7 +82,8 @@ type Attacher interface {
 	Attach(ctx context.Context, session SessionID, p Prompt) (Result, error)
 }
 
-// TranscriptReader reads what was said in a session.
+// TranscriptReader reads what was said in a session: Output asks it. Without it Output
+// has the record alone.
 type TranscriptReader interface {
 	// Transcript returns messages of a session, oldest first, as they are now: the
 	// last one may still grow. A session that can't be found is an error.
@@ -263,6 +264,7 @@ type capabilities struct {
 	releaser Releaser
 	sink     EventSink
 	attacher Attacher
+	reader   TranscriptReader
 }
 
 func capabilitiesOf(c SessionClient) (caps capabilities) {
@@ -271,6 +273,7 @@ func capabilitiesOf(c SessionClient) (caps capabilities) {
 	caps.releaser, _ = c.(Releaser)
 	caps.sink, _ = c.(EventSink)
 	caps.attacher, _ = c.(Attacher)
+	caps.reader, _ = c.(TranscriptReader)
 	if b, ok := c.(*BlockingClient); ok { // one that embeds it may have methods of its own
 		b.narrow(&caps)
 	}
@@ -305,6 +308,24 @@ func (c capabilities) release(ctx context.Context, id SessionID) (given bool, er
 	})
 	return given, err
 }
+
+// transcript is the one place that asks a client what was said. One that can't tell is an
+// error here: somebody wants to know.
+func (c capabilities) transcript(ctx context.Context, id SessionID, q TranscriptQuery) (said []Message, err error) {
+	if c.reader == nil {
+		return nil, errNoTranscript
+	}
+	err = guard("transcript", func() error {
+		said, err = c.reader.Transcript(ctx, id, q)
+		if supported(err) == nil && err != nil {
+			return errNoTranscript
+		}
+		return err
+	})
+	return said, err
+}
+
+var errNoTranscript = fmt.Errorf("subagent: the client reads no transcripts: %w", errors.ErrUnsupported)
 
 // supported makes no error of one that says that the ability is absent. It looks
 // into an error of the host: call it under guard.

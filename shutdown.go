@@ -29,7 +29,7 @@ type UnstoppedError struct{ Calls []UnstoppedCall }
 // has not returned.
 type UnstoppedCall struct {
 	// Op is the call that is out: "create", "prompt", "abort", "notify", "log",
-	// "hook" for Hooks.SessionCreated, "hooks" for any other, "statuses" of a host under
+	// "transcript", "hook" for Hooks.SessionCreated, "hooks" for any other, "statuses" of a host under
 	// [Blocking], or "release", which may also have failed with Err; "" if none is.
 	Op      string
 	Task    TaskID
@@ -177,6 +177,14 @@ func (m *BackgroundManager) flush() {
 			a.cancel(nil)
 		}
 	}
+	for r := range m.reads {
+		r.cancel(ErrClosed)
+	}
+	for t := range m.unstopped {
+		if t.started == 0 && t.loose.err == errLeftRunning { // tracked, and left before it had an attempt
+			m.stopTrackedLocked(t, false)
+		}
+	}
 	for _, b := range m.mailboxes {
 		if m.pushes() && b.owes() && b.state != mailSending && b.state != mailDrained {
 			m.sendLocked(b)
@@ -193,7 +201,7 @@ func (m *BackgroundManager) flush() {
 		}
 	}
 	for _, t := range m.tasks {
-		if t.session != "" && !t.tracked {
+		if t.session != "" && !t.tracked && !t.forgotten {
 			m.releasing[t.session] = release{task: t.id}
 			sessions = append(sessions, t.session)
 		}
@@ -313,6 +321,9 @@ func (m *BackgroundManager) outLocked() (calls []UnstoppedCall) {
 	}
 	for session, r := range m.releasing {
 		calls = append(calls, UnstoppedCall{Op: "release", Task: r.task, Session: session, Err: r.err})
+	}
+	for r := range m.reads {
+		calls = append(calls, UnstoppedCall{Op: "transcript", Task: r.task, Session: r.session})
 	}
 	if m.book.working {
 		calls = append(calls, UnstoppedCall{Op: "log"})

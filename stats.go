@@ -14,6 +14,8 @@ type Stats struct {
 	Keys []KeyStats
 	// Tasks counts the tasks in the books by status.
 	Tasks map[Status]int
+	// Forgotten counts the tasks that are not kept any more.
+	Forgotten int
 	// Unstopped counts the tasks whose child may still be running although they
 	// have ended; Attempt.Unstopped says why.
 	Unstopped int
@@ -41,7 +43,7 @@ type NoticeStats struct {
 	Drained    int              // notices taken with Drain and acknowledged
 	Read       int              // notices not sent because the parent had read the run itself
 	Expired    int              // notices given up after MailboxPolicy.KeepAge, or past KeepCount
-	Unwoken    int              // deposits whose turn was asked for without an answer, and that is asked for no more
+	Unwoken    int              // deposits whose turn is asked for no more: without an answer twice, or for longer than MailboxPolicy.KeepAge
 	Dropped    int              // notices whose parent is gone, and no session above it is left
 }
 
@@ -68,7 +70,7 @@ func (d *deliveries) stats() NoticeStats {
 func (m *BackgroundManager) Stats() Stats {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s := Stats{Tasks: map[Status]int{}, Unstopped: len(m.unstopped), Notices: m.told.stats(), Events: m.eventStatsLocked()}
+	s := Stats{Tasks: map[Status]int{}, Unstopped: len(m.unstopped), Forgotten: m.shelf.forgotten, Notices: m.told.stats(), Events: m.eventStatsLocked()}
 	for status, n := range m.count {
 		if n > 0 {
 			s.Tasks[Status(status)] = n
@@ -83,6 +85,7 @@ func (m *BackgroundManager) Stats() Stats {
 	for _, a := range m.attempts {
 		s.Calls += len(a.callsOut())
 	}
+	s.Calls += len(m.reads)
 	for sem := range m.sems.each {
 		s.Keys = m.keyStatsLocked(s.Keys, sem)
 	}

@@ -76,7 +76,7 @@ func (s *storm) checkTold() {
 	defer s.mu.Unlock()
 	s.checkToldEvents()
 	for _, l := range s.byID {
-		if _, arrived := s.parent.At(l.id, 1); l.owed() && !s.told[l.id] && !s.perhaps[l.id] && !s.gone || s.told[l.id] && !arrived {
+		if _, arrived := s.parent.At(l.id, 1); l.owed() && !s.told[l.id] && !s.perhaps[l.id] && !l.mayRead && !s.gone || s.told[l.id] && !arrived {
 			s.wrong("task %s of %q, %v because of %v, was not told to anybody", l.id, l.in.Parent, l.seen.Status, l.seen.Reason)
 		}
 	}

@@ -178,6 +178,7 @@ func (s *storm) hostScript(c subagenttest.Call) subagenttest.Action {
 var longest = map[subagenttest.Op]time.Duration{
 	subagenttest.OpCreate: 2 * time.Second, subagenttest.OpPrompt: 20 * time.Second,
 	subagenttest.OpAbort: 3 * time.Second, subagenttest.OpRelease: time.Second,
+	subagenttest.OpTranscript: time.Second,
 }
 
 // faults is the menu: what can go wrong with each call. A delay comes on top of the
@@ -194,6 +195,9 @@ var faults = map[subagenttest.Op][]subagenttest.Action{
 	},
 	subagenttest.OpAbort: {
 		{Err: errStorm}, {Hang: true}, {Hang: true, Deaf: true}, {Panic: "storm"}, {Panic: errExit}, {Delay: 9 * time.Second},
+	},
+	subagenttest.OpTranscript: {
+		{Err: errStorm}, {Hang: true}, {Deaf: true, Delay: time.Minute}, {Hang: true, Deaf: true}, {Panic: errStorm}, {Panic: errExit}, {Err: errors.ErrUnsupported},
 	},
 	subagenttest.OpRelease: {
 		{Err: errStorm}, {Hang: true}, {Hang: true, Deaf: true}, {Panic: "storm"},

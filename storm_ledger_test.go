@@ -86,6 +86,8 @@ type life struct {
 	gaveUp   bool           // a Do has cancelled it, or tried
 	mayHush  bool           // somebody tried to end it without a word
 	hushed   bool           // and won
+	mayRead  bool           // its parent read how it ended, or tried
+	read     bool           // and nothing was on its way by then
 }
 
 // outcome is how a call came back.

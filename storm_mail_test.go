@@ -67,6 +67,11 @@ func (s *storm) posted(n subagent.Notification, drained bool) *post {
 		s.wrong("%q gets another batch before the last one, %s, was taken", n.Parent, b.cur.n.ID)
 	}
 	p := &post{n: n, made: time.Now(), drained: drained, since: b.free, puts: b.puts}
+	for _, notice := range n.Notices {
+		if l := s.byID[notice.Task]; l != nil && l.read {
+			s.wrong("%q is told of task %s, which it has read before", n.Parent, l.id)
+		}
+	}
 	b.batches[n.ID], b.cur, b.last = p, p, p
 	s.posts = append(s.posts, p)
 	return p
@@ -258,9 +263,9 @@ func (s *storm) sample(parent subagent.SessionID) {
 }
 
 // owing reports whether a task's parent will certainly be told of it. It may be
-// told of one more, if a cancel that is silent did not win.
+// told of one more, if a cancel that is silent did not win, or if a read came too late.
 func (l *life) owing() bool {
-	return !l.in.NoNotice && !l.mayHush && (l.ended == nil || codeOf(*l.ended) != subagent.ParentGone)
+	return !l.in.NoNotice && !l.mayHush && !l.mayRead && (l.ended == nil || codeOf(*l.ended) != subagent.ParentGone)
 }
 
 // owed reports whether somebody is to be told of a task that has ended.
@@ -294,9 +299,9 @@ func (s *storm) checkMail() {
 			perhaps++
 		}
 	}
-	dropped := s.m.Stats().Notices.Dropped
-	if missing := owed - told - waiting - dropped; s.hushing == 0 && (missing < 0 || missing > perhaps) {
-		s.wrong("%d endings are owed; %d were told, %d wait and %d were dropped", owed, told, waiting, dropped)
+	dropped, read := s.m.Stats().Notices.Dropped, s.m.Stats().Notices.Read
+	if missing := owed - told - waiting - dropped - read; s.hushing == 0 && (missing < 0 || missing > perhaps) {
+		s.wrong("%d endings are owed; %d were told, %d wait, %d were dropped and %d read", owed, told, waiting, dropped, read)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 var operations = weigh(map[int][]func(s *storm, r *rand.Rand, name string){
 	40: {func(s *storm, r *rand.Rand, name string) { s.launch(name, s.input(r, name, s.someone(r))) }},
 	9:  {(*storm).cancelSome},
+	6:  {(*storm).readSome},
 	5:  {(*storm).wait, (*storm).acquire, (*storm).setLimit},
 	4:  {(*storm).look, (*storm).drainSome},
 	3:  {(*storm).reserve, (*storm).doSome, (*storm).hear},

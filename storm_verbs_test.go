@@ -44,7 +44,11 @@ func (s *storm) ended(who string, t subagent.Task, err error) {
 
 func (s *storm) launch(name string, in subagent.LaunchInput) *life {
 	l := s.asks(name, in)
-	t, err := s.m.Launch(context.Background(), l.in)
+	launch, in := s.m.Launch, l.in
+	if s.dice("as", name).IntN(3) == 0 {
+		launch, in.Parent = s.m.As(in.Parent).Launch, ""
+	}
+	t, err := launch(context.Background(), in)
 	if took := time.Since(l.asked); took > 0 && !l.slow {
 		s.wrong("Launch took %v", took)
 	}
@@ -142,12 +146,19 @@ func (s *storm) cancelOptions(r *rand.Rand) subagent.CancelOptions {
 func quiet(o subagent.CancelOptions) bool { return o.Silent || o.Cause == subagent.ByParent }
 
 func (s *storm) cancel(ctx context.Context, r *rand.Rand, l *life) {
-	o := s.cancelOptions(r)
+	o, cancel := s.cancelOptions(r), s.m.Cancel
+	if r.IntN(3) == 0 {
+		cancel = s.m.As(l.in.Parent).Cancel
+	}
+	given := o
+	if o.Cause == subagent.ByParent && r.IntN(2) == 0 {
+		cancel, given.Cause = s.m.As(l.in.Parent).Cancel, "" // the same by default
+	}
 	s.mu.Lock()
 	l.mayHush = l.mayHush || quiet(o)
 	s.mu.Unlock()
 	began := time.Now()
-	t, err := s.m.Cancel(ctx, l.id, o)
+	t, err := cancel(ctx, l.id, given)
 	if took := time.Since(began); took > s.cfg.AbortGrace+settleTime {
 		s.wrong("Cancel took %v", took)
 	}

@@ -101,6 +101,7 @@ func (s *storm) config() subagent.Config {
 			Backoff: 500 * time.Millisecond, BackoffMax: 30 * time.Second, WakeEach: s.rng.IntN(4) == 0, TextBytes: 2 << 10,
 		},
 		AbortGrace: time.Duration(2*n(5)) * time.Second,
+		Retention:  subagent.Retention{Age: off, Count: off, Bytes: off},
 	}
 	c.Keys.Fair = s.rng.IntN(2) == 0
 	if s.rng.IntN(3) == 0 {

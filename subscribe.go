@@ -133,7 +133,11 @@ type EventStats struct {
 // terminal ones make a subscription to endings. The error is an *[InputError], also for
 // Filter.Limit and After, which are for List only; [ErrClosed]; or ctx's own.
 func (m *BackgroundManager) Subscribe(ctx context.Context, f Filter, topics ...Topic) (iter.Seq[Event], error) {
-	s, err := m.subscription(f, topics)
+	return m.subscribeAs(ctx, host, f, topics)
+}
+
+func (m *BackgroundManager) subscribeAs(ctx context.Context, by caller, f Filter, topics []Topic) (iter.Seq[Event], error) {
+	s, err := m.subscription(by, f, topics)
 	if err != nil {
 		return nil, err
 	}
@@ -157,11 +161,11 @@ func (m *BackgroundManager) Subscribe(ctx context.Context, f Filter, topics ...T
 }
 
 // subscription checks what is asked for.
-func (m *BackgroundManager) subscription(f Filter, topics []Topic) (*subscription, error) {
+func (m *BackgroundManager) subscription(by caller, f Filter, topics []Topic) (*subscription, error) {
 	if err := f.whole("a subscription is for all that match"); err != nil {
 		return nil, err
 	}
-	match, err := m.matcher(f)
+	match, err := m.matcher(by.reaches, f)
 	if err != nil {
 		return nil, err
 	}

@@ -96,6 +96,10 @@ func TestOneTerminalEvent(t *testing.T) {
 		"cancelled, silent": {in: taking("p", "1h"), stop: ByParent, want: append(slices.Clone(began), "stopping", "cancelled")},
 		"interrupted":       {in: taking("p", "interrupted"), want: append(slices.Clone(began), "stopping", "interrupted", "(told)")},
 		"panicked":          {in: taking("p", "panicked"), want: append(slices.Clone(began), "stopping", "failed", "(told)")},
+		"cancelled in the queue": {
+			in: taking("p", "1s"), stop: ByUser, want: []string{"pending", "cancelled", "(told)"},
+			cfg: Config{Keys: KeyLimits{Default: 1}},
+		},
 		"in the queue": {
 			in: taking("p", "1s"), want: []string{"pending", "failed", "(told)"},
 			cfg: Config{Keys: KeyLimits{Default: 1}, Task: TaskLimits{QueueWait: time.Second}},
@@ -282,6 +286,7 @@ func TestSubscribeEnds(t *testing.T) {
 		require.True(t, byClose.ended())
 		require.Equal(t, "cancelled", last(byClose.of(id)), "after the last event")
 		require.Zero(t, m.Stats().Events.Subscribers)
+		synctest.Wait()
 		require.LessOrEqual(t, runtime.NumGoroutine(), idle)
 	})
 }

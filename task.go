@@ -29,7 +29,7 @@ type Task struct {
 	Labels                            map[string]string
 
 	Key      Key // the queue it waits in
-	Position int // place in that queue, from 1; 0 when it is not waiting
+	Position int // place in that queue by age, from 1; 0 when it is not waiting
 	// BlockedBy names the task's own ancestors when they hold all that it waits
 	// for: it can't start before one of them ends or the limit is raised.
 	BlockedBy []TaskID
@@ -162,25 +162,28 @@ func next(s Status, on trigger, r *Reason) Status {
 type task struct {
 	ticket // its place in the queues while it waits, and the limits it falls under
 
-	id       TaskID
-	in       captured    // at Launch; of it Prompt and Origin are the run's, and change only while none goes on
-	limits   *TaskLimits // resolved; may be shared, and is never written to
-	owner    *mailbox    // of the parent session
-	own      *mailbox    // of its own session; nil while nothing was launched there
-	root     *root
-	number   int32 // order of launch
-	run      int32
-	attempts int32  // made so far
-	depth    int16  // at most maxLineage
-	status   Status // written by transition alone
-	silent   bool   // its ending is not told
-	quiet    bool   // its ending asks for no turn
-	attach   bool   // the run is a turn that somebody else began
-	deleted  bool   // its session is no more
-	tracked  bool   // its session was made elsewhere, and is not ours to give up
-	session  SessionID
-	reason   *Reason
-	said     *said // nil: nothing was heard of it
+	id                 TaskID
+	in                 captured    // at Launch; of it Prompt and Origin are the run's, and change only while none goes on
+	limits             *TaskLimits // resolved; may be shared, and is never written to
+	owner              *mailbox    // of the parent session
+	own                *mailbox    // of its own session; nil while nothing was launched there
+	root               *root
+	number             int32 // order of launch
+	run                int32
+	attempts           int32  // made so far
+	depth              int16  // at most maxLineage
+	status             Status // written by transition alone
+	silent             bool   // its ending is not told
+	quiet              bool   // its ending asks for no turn
+	attach             bool   // the run is a turn that somebody else began
+	deleted            bool   // its session is no more
+	shelved, forgotten bool   // by the retention
+	tracked            bool   // its session was made elsewhere, and is not ours to give up
+	readers            int32  // that read its transcript
+	past               int32  // notices that are owed for it and were written down
+	session            SessionID
+	reason             *Reason
+	said               *said // nil: nothing was heard of it
 
 	cur   *attempt // the live one, from its lease on to its end
 	loose *loose   // what the last attempt left behind, if anything
@@ -268,15 +271,18 @@ func (m *BackgroundManager) transition(t *task, on trigger, r *Reason) bool {
 		m.cascadeLocked(t)
 	}
 	if to.Terminal() {
-		m.settleLocked(t)
+		owed := m.settleLocked(t)
 		m.emitLocked(t, TopicStatus, nil) // only now: it shows the whole ending
+		if !owed {
+			m.shelveLocked(t, t.run)
+		}
 	}
 	return true
 }
 
 // settleLocked is the only ending: it gives back what the run held in the books
-// and puts down what the parent is owed for it.
-func (m *BackgroundManager) settleLocked(t *task) {
+// and puts down what the parent is owed for it, if it is.
+func (m *BackgroundManager) settleLocked(t *task) (owed bool) {
 	t.ended = m.now()
 	m.leaveQueueLocked(t)
 	if t.queueWait != nil {
@@ -289,11 +295,12 @@ func (m *BackgroundManager) settleLocked(t *task) {
 	m.live--
 	t.root.live--
 	m.forgetRootLocked(t.root)
-	m.oweLocked(t)
+	owed = m.oweLocked(t)
 	if t.ending != nil {
 		m.answerLocked(t)
 	}
 	m.tellWatchesLocked(t)
+	return owed
 }
 
 // answerLocked gives everybody who waits for the run its ending.

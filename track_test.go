@@ -218,6 +218,26 @@ func TestTrackedIsStopped(t *testing.T) {
 	})
 }
 
+// One that was left running while it waited is stopped by Shutdown.
+func TestTrackedLeftRunning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newAttaching()
+		c.prompt = hang
+		c.runs("theirs")
+		m := newManager(t, c, Config{Keys: KeyLimits{Default: 1}})
+		launch(t, m, work("p"))
+		task := track(t, m, "p", "theirs")
+		_, err := m.Cancel(t.Context(), task.ID, CancelOptions{LeaveRunning: true})
+		require.NoError(t, err)
+		synctest.Wait()
+		require.Zero(t, c.aborts.Load())
+		require.Equal(t, 1, m.Stats().Unstopped)
+		require.NoError(t, m.Close())
+		require.Empty(t, c.turns, "its turn was stopped")
+		require.Zero(t, m.Stats().Unstopped)
+	})
+}
+
 func TestTrackRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newAttaching()
@@ -265,4 +285,44 @@ func TestFuncAttaches(t *testing.T) {
 		synctest.Wait()
 		require.ErrorIs(t, get(t, ours, gone.ID).Reason, ErrSessionGone)
 	})
+}
+
+// The session of a forgotten task can be tracked again, and may launch then.
+func TestTrackedAfterForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newAttaching()
+		turn := c.runs("theirs")
+		m := newManager(t, c, Config{Notifier: &inbox{}, Retention: Retention{Age: time.Minute}})
+		one := track(t, m, "p", "theirs")
+		turn <- Result{Text: "found"}
+		pass(time.Hour)
+		require.ErrorIs(t, second(m.Launch(t.Context(), work("theirs"))), ErrParentEnded)
+		turn = c.runs("theirs")
+		two := track(t, m, "p", "theirs")
+		require.NotEqual(t, one.ID, two.ID)
+		launch(t, m, work("theirs"))
+		turn <- Result{Text: "more"}
+		pass(time.Hour)
+		var forgotten *ForgottenError
+		require.ErrorAs(t, second(m.BySession("theirs")), &forgotten)
+		require.Equal(t, two.ID, forgotten.Task)
+		require.ErrorIs(t, second(m.Launch(t.Context(), work("theirs"))), ErrParentEnded)
+	})
+}
+
+// A task may move while its attempt begins; the race detector looks on.
+func TestMovesWhileItBegins(t *testing.T) {
+	m := newManager(t, Func(echo), Config{Notifier: &inbox{}})
+	one := launch(t, m, work("p"))
+	for i := range 100 {
+		ended, err := m.Wait(t.Context(), one.ID)
+		require.NoError(t, err)
+		var wg sync.WaitGroup
+		wg.Go(func() { _, _ = m.Resume(context.Background(), one.ID, ResumeInput{Prompt: "go on"}) })
+		wg.Go(func() {
+			parent := []SessionID{"q", "r"}[i%2]
+			_, _ = m.Track(context.Background(), TrackInput{Session: ended.Session, Parent: parent, Agent: "worker"})
+		})
+		wg.Wait()
+	}
 }

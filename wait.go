@@ -48,11 +48,15 @@ func (m *BackgroundManager) endingLocked(t *task) *ending {
 // ended. How it ended is no error. The error is ErrNotFound, or ctx's own beside
 // the task as it then is: an ended wait stops nothing and leaves nothing behind.
 func (m *BackgroundManager) Wait(ctx context.Context, id TaskID) (Task, error) {
+	return m.wait(ctx, host, id)
+}
+
+func (m *BackgroundManager) wait(ctx context.Context, by caller, id TaskID) (Task, error) {
 	m.mu.Lock()
-	t := m.byID[id]
-	if t == nil {
+	t, err := m.reachLocked(by, id)
+	if err != nil {
 		m.mu.Unlock()
-		return Task{}, fmt.Errorf("%w: %q", ErrNotFound, id)
+		return Task{}, err
 	}
 	e := m.endingLocked(t)
 	m.mu.Unlock()
@@ -60,7 +64,19 @@ func (m *BackgroundManager) Wait(ctx context.Context, id TaskID) (Task, error) {
 		now, _ := m.Get(id)
 		return now, err
 	}
-	return e.task(), nil
+	return m.sawEnding(by, t, e), nil
+}
+
+// sawEnding is the task as its run ended, for a caller that has waited for it.
+func (m *BackgroundManager) sawEnding(by caller, t *task, e *ending) Task {
+	if by != host {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if int(t.run) == e.ended.Run { // else what it may be owed is of a later run
+			m.seenLocked(by, t)
+		}
+	}
+	return e.task()
 }
 
 // Do launches a task, waits for it in the foreground and returns it as it ended;
@@ -73,28 +89,43 @@ func (m *BackgroundManager) Wait(ctx context.Context, id TaskID) (Task, error) {
 // nested agents keys of their own, set TaskLimits.QueueWait, or Launch and return.
 func (m *BackgroundManager) Do(ctx context.Context, in LaunchInput) (Task, error) {
 	in.NoNotice = true
-	t, err := m.Launch(ctx, in)
+	id, e, err := m.launchAwaited(ctx, in)
 	if err != nil {
 		return Task{}, err
 	}
-	t, err = m.Wait(ctx, t.ID)
-	if err != nil {
+	if err := e.wait(ctx); err != nil {
 		// Bounded by Config.AbortGrace. An ending that came first stands.
-		t, stopErr := m.Cancel(context.WithoutCancel(ctx), t.ID, CancelOptions{Cause: ByParent})
+		_, stopErr := m.Cancel(context.WithoutCancel(ctx), id, CancelOptions{Cause: ByParent})
 		if errors.Is(stopErr, ErrUnstopped) {
 			err = errors.Join(err, stopErr)
 		}
-		return t, err
+		return e.task(), err
 	}
-	if t.Status != Completed {
-		return t, t.Reason
+	if e.ended.Status != Completed {
+		return e.task(), e.ended.Reason.clone()
 	}
-	return t, nil
+	return e.task(), nil
+}
+
+// launchAwaited launches a task whose ending is not missed, however soon it comes, and
+// is forgotten.
+func (m *BackgroundManager) launchAwaited(ctx context.Context, in LaunchInput) (TaskID, *ending, error) {
+	t, o, err := m.plan(ctx, in)
+	if err != nil {
+		return "", nil, err
+	}
+	m.mu.Lock()
+	defer m.unlock()
+	if err := m.launchLocked(t, o); err != nil {
+		return "", nil, err
+	}
+	return t.id, m.endingLocked(t), nil
 }
 
 // watch is one WaitAny or WaitAll: a count kept by launches and endings of the
 // tasks that match.
 type watch struct {
+	by      caller
 	filter  Filter
 	match   func(*task) bool
 	live    int
@@ -108,20 +139,24 @@ type watch struct {
 // get them one after the other. The error is ErrNotFound if nothing matches, an
 // *[InputError], or ctx's own.
 func (m *BackgroundManager) WaitAny(ctx context.Context, f Filter) (Task, error) {
-	w, err := m.watch(f)
+	return m.waitAny(ctx, host, f)
+}
+
+func (m *BackgroundManager) waitAny(ctx context.Context, by caller, f Filter) (Task, error) {
+	w, err := m.watch(by, f)
 	if err != nil {
 		return Task{}, err
 	}
 	defer m.unwatch(w)
-	if t, ok, err := m.firstEnded(w, f); ok || err != nil {
+	if t, ok, err := m.firstEnded(w); ok || err != nil {
 		return t, err
 	}
 	select {
 	case <-w.hit:
-		t, _, err := m.firstEnded(w, f)
+		t, _, err := m.firstEnded(w)
 		return t, err
 	case <-ctx.Done():
-		if t, ok, err := m.firstEnded(w, f); ok && err == nil {
+		if t, ok, err := m.firstEnded(w); ok && err == nil {
 			return t, nil // it ended at the same time
 		}
 		return Task{}, context.Cause(ctx)
@@ -132,7 +167,11 @@ func (m *BackgroundManager) WaitAny(ctx context.Context, f Filter) (Task, error)
 // launched meanwhile; nothing that matches is no error. The error is an
 // *[InputError], or ctx's own.
 func (m *BackgroundManager) WaitAll(ctx context.Context, f Filter) ([]Task, error) {
-	w, err := m.watch(f)
+	return m.waitAll(ctx, host, f)
+}
+
+func (m *BackgroundManager) waitAll(ctx context.Context, by caller, f Filter) ([]Task, error) {
+	w, err := m.watch(by, f)
 	if err != nil {
 		return nil, err
 	}
@@ -141,16 +180,18 @@ func (m *BackgroundManager) WaitAll(ctx context.Context, f Filter) ([]Task, erro
 	if !m.awaitSettled(w, ctx.Done()) {
 		return nil, context.Cause(ctx)
 	}
-	return m.copies(w.settled), nil
+	return m.copies(by, w.settled), nil
 }
 
-// copies are snapshots of tasks, made in pages so that many hold nobody up.
-func (m *BackgroundManager) copies(tasks []*task) []Task {
+// copies are snapshots of tasks that a caller has waited for, made in pages so that
+// many hold nobody up.
+func (m *BackgroundManager) copies(by caller, tasks []*task) []Task {
 	const page = 256
 	list := make([]Task, len(tasks))
 	for from := 0; from < len(tasks); from += page {
 		m.mu.Lock()
 		for i := from; i < min(from+page, len(tasks)); i++ {
+			m.seenLocked(by, tasks[i])
 			m.copyLocked(&list[i], tasks[i])
 		}
 		m.mu.Unlock()
@@ -171,20 +212,20 @@ func (m *BackgroundManager) awaitSettled(w *watch, giveUp <-chan struct{}) bool 
 }
 
 // watch starts to count the live tasks that match.
-func (m *BackgroundManager) watch(f Filter) (*watch, error) {
+func (m *BackgroundManager) watch(by caller, f Filter) (*watch, error) {
 	if f.Statuses != nil {
 		return nil, &InputError{"Filter.Statuses", fmt.Sprint(f.Statuses), "can't be set: a wait is for tasks whatever their status"}
 	}
 	if err := f.whole("a wait is for all that match"); err != nil {
 		return nil, err
 	}
-	match, err := m.matcher(f)
+	match, err := m.matcher(by.above, f)
 	if err != nil {
 		return nil, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	w := &watch{filter: f, match: match, hit: make(chan struct{}, 1)}
+	w := &watch{by: by, filter: f, match: match, hit: make(chan struct{}, 1)}
 	for _, t := range m.scopeLocked(f) {
 		if !t.status.Terminal() && match(t) {
 			w.live++
@@ -217,12 +258,12 @@ func (m *BackgroundManager) settled(w *watch) bool {
 }
 
 // firstEnded finds the matching task that ended first.
-func (m *BackgroundManager) firstEnded(w *watch, f Filter) (first Task, ok bool, err error) {
+func (m *BackgroundManager) firstEnded(w *watch) (first Task, ok bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var best *task
 	some := false
-	for _, t := range m.scopeLocked(f) {
+	for _, t := range m.scopeLocked(w.filter) {
 		if !w.match(t) {
 			continue
 		}
@@ -237,6 +278,7 @@ func (m *BackgroundManager) firstEnded(w *watch, f Filter) (first Task, ok bool,
 	if best == nil {
 		return first, false, nil
 	}
+	m.seenLocked(w.by, best)
 	return m.snapshotLocked(best), true, nil
 }
 

@@ -180,6 +180,7 @@ func (c *Client) Prompt(ctx context.Context, id subagent.SessionID, p subagent.P
 		return subagent.Result{}, fault(OpPrompt, id, subagent.ClassInvalid, err)
 	}
 	defer c.leave(s)
+	c.say(s, subagent.RoleUser, p.Text)
 	defer c.goesOut(ctx, &call)()
 	a := c.script(call)
 	stop := c.turn(s, call, a.Deaf)
@@ -196,12 +197,15 @@ func (c *Client) Prompt(ctx context.Context, id subagent.SessionID, p subagent.P
 		return subagent.Result{}, err
 	case a.Panic != nil:
 		panic(a.Panic)
-	case err != nil:
-		return a.result(), fault(OpPrompt, id, subagent.ClassAborted, err)
-	case a.Orphan:
+	case err == nil && a.Orphan:
 		return subagent.Result{}, cmp.Or(a.Err, errLost)
 	}
-	return a.result(), a.Err
+	result := a.result()
+	c.say(s, subagent.RoleAssistant, result.Text)
+	if err != nil {
+		return result, fault(OpPrompt, id, subagent.ClassAborted, err)
+	}
+	return result, a.Err
 }
 
 func (a Action) result() subagent.Result {

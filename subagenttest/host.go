@@ -26,6 +26,7 @@ type SessionState struct {
 
 type session struct {
 	SessionState
+	said     []subagent.Message
 	call     Call          // the Prompt that began the turn
 	stop     chan struct{} // closed when that turn ends
 	prompts  int           // Prompts that are out

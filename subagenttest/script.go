@@ -11,10 +11,11 @@ type Op string
 
 // The calls that a script decides about.
 const (
-	OpCreate  Op = "create"
-	OpPrompt  Op = "prompt"
-	OpAbort   Op = "abort"
-	OpRelease Op = "release"
+	OpCreate     Op = "create"
+	OpPrompt     Op = "prompt"
+	OpAbort      Op = "abort"
+	OpRelease    Op = "release"
+	OpTranscript Op = "transcript"
 )
 
 // Call is one call, as a script sees it.
@@ -26,6 +27,7 @@ type Call struct {
 	N       int                // calls of this Op for this task before it
 	Create  subagent.CreateRequest
 	Prompt  subagent.Prompt
+	Query   subagent.TranscriptQuery
 	At      time.Time
 }
 
@@ -50,6 +52,8 @@ type Action struct {
 	// Orphan has Prompt return Err, or panic, while the turn goes on in the host
 	// until it is aborted.
 	Orphan bool
+
+	Said []subagent.Message // what a Transcript finds, instead of what was said
 
 	Made bool               // Create returns the session it made beside its error
 	Lost bool               // Create makes a session and returns, or panics with, only the error

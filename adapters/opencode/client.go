@@ -11,9 +11,9 @@ import (
 )
 
 // Client is a [subagent.SessionClient] over one server. It is also a Notifier, a
-// ReceiptChecker, a LineageResolver, a Releaser, an Attacher, an EventSink, a Steerer and a
-// TranscriptReader of package subagent; the last two are for calls of your own, the manager
-// makes none of them:
+// ReceiptChecker, a LineageResolver, a Releaser, an Attacher, an EventSink, a
+// TranscriptReader and a Steerer of package subagent; the manager uses all but the last,
+// and these two are of use to yourself:
 //
 //	said, err := client.Transcript(ctx, task.Session, subagent.TranscriptQuery{})
 //	err = client.Steer(ctx, task.Session, "look at the tests too")

@@ -71,6 +71,7 @@ func TestMutants(t *testing.T) {
 				survivors = append(survivors, fmt.Sprintf("%s: %v", m.name, err))
 			case by == "":
 				survivors = append(survivors, m.name)
+				t.Logf("%-50s %4v LIVES", m.name, took)
 			default:
 				killed++
 				t.Logf("%-50s %4v killed by %s", m.name, took, by)

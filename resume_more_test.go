@@ -1,0 +1,189 @@
+package subagent
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// C262: a cancel that is meant for one run has no effect on another.
+func TestCancelOneRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, timed(), Config{})
+		one := launch(t, m, taking("p", "1s"))
+		pass(time.Minute)
+		resume(t, m, one.ID, "1h")
+		pass(time.Second)
+		for _, run := range []int{1, 3, -1} {
+			now, err := m.Cancel(t.Context(), one.ID, CancelOptions{Run: run})
+			require.ErrorIs(t, err, ErrEnded)
+			require.Equal(t, Running, now.Status)
+		}
+		now, err := m.Cancel(t.Context(), one.ID, CancelOptions{Run: 2})
+		require.NoError(t, err)
+		require.Equal(t, Cancelled, now.Status)
+		_, err = m.CancelAll(t.Context(), Filter{Parent: "p"}, CancelOptions{Run: 1})
+		wrong("CancelOptions.Run", "1", "is for Cancel only: of many tasks each has runs of its own")(t, err)
+	})
+}
+
+// C133: a resume against a cancel, at the same time: whichever comes second is refused, or
+// stops the new run; either way one ending per run.
+func TestResumeAgainstCancel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for range 200 {
+			box := &inbox{}
+			m := newManager(t, timed(), Config{Notifier: box})
+			one := launch(t, m, taking("p", "1s"))
+			pass(time.Minute)
+			type result struct {
+				task Task
+				err  error
+			}
+			resumed, cancelled := make(chan result, 1), make(chan result, 1)
+			go func() {
+				task, err := m.Resume(context.Background(), one.ID, ResumeInput{Prompt: "2s"})
+				resumed <- result{task, err}
+			}()
+			go func() {
+				task, err := m.Cancel(context.Background(), one.ID, CancelOptions{})
+				cancelled <- result{task, err}
+			}()
+			r, c := <-resumed, <-cancelled
+			require.NoError(t, r.err)
+			pass(time.Minute)
+			now := get(t, m, one.ID)
+			require.Equal(t, 2, now.Run)
+			if c.err == nil {
+				require.Equal(t, Cancelled, now.Status)
+				require.Equal(t, 2, c.task.Run)
+			} else {
+				require.ErrorIs(t, c.err, ErrEnded)
+				require.Equal(t, 1, c.task.Run)
+				require.Equal(t, Completed, now.Status)
+			}
+			require.Equal(t, []TaskID{one.ID, one.ID}, toldTo("p", box.all()))
+			require.NoError(t, m.Close())
+		}
+	})
+}
+
+// C127: the events of a second run: it stands in line again, and has no session created.
+func TestEventsOfASecondRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		created := 0
+		m := newManager(t, timed(), Config{Notifier: &inbox{}, Hooks: Hooks{SessionCreated: func(context.Context, Task) { created++ }}})
+		one := launch(t, m, taking("p", "1s"))
+		pass(time.Minute)
+		l := listen(t, m, Filter{Parent: "p"})
+		resume(t, m, one.ID, "1s")
+		pass(time.Minute)
+		require.Equal(t, []string{"pending", "starting", "running", "completed", "(told)"}, l.of(one.ID))
+		require.Equal(t, 1, created)
+	})
+}
+
+// 136: what the parent was like when it resumed is what its next notification says.
+func TestResumeWithParentContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		box := &inbox{}
+		m := newManager(t, timed(), Config{Notifier: box})
+		in := taking("p", "1s")
+		in.ParentContext.Model = "a/one"
+		one := launch(t, m, in)
+		pass(time.Minute)
+		_, err := m.Resume(t.Context(), one.ID, ResumeInput{Prompt: "1s", ParentContext: ParentContext{Model: "a/two"}})
+		require.NoError(t, err)
+		pass(time.Minute)
+		require.Equal(t, "a/one", box.all()[0].Context.Model)
+		require.Equal(t, "a/two", box.all()[1].Context.Model)
+	})
+}
+
+// L15 over a host that does not wait: what it said to the first prompt does not end the
+// second one's turn.
+func TestBlockingSecondRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newSlowHost()
+		m, task := blocked(t, h, BlockingConfig{})
+		h.says(task.Session, wholeAnswer)
+		h.is(task.Session, HostIdle)
+		pass(time.Minute)
+		require.Equal(t, Completed, get(t, m, task.ID).Status)
+		h.says(task.Session, Answer{}) // of the second prompt there is nothing yet
+		resume(t, m, task.ID, "more")
+		pass(10 * time.Second)
+		require.Equal(t, Running, get(t, m, task.ID).Status, "it rests, and has said nothing to this prompt")
+		h.is(task.Session, HostBusy)
+		pass(10 * time.Second)
+		h.says(task.Session, Answer{Text: "and more", Evidence: true})
+		h.is(task.Session, HostIdle)
+		pass(time.Minute)
+		require.Equal(t, "and more", get(t, m, task.ID).Result.Text)
+		require.Equal(t, 2, get(t, m, task.ID).Result.Run)
+	})
+}
+
+// A parent that idles while it is being told, and is found busy by that, is told at once
+// when the answer is there.
+func TestIdleWhileBeingTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		box := &answering{answer: func(_ Notification, call int) (Delivery, error) {
+			if call == 1 {
+				time.Sleep(2 * time.Second) // it looked, and the parent was busy; then it idles
+				return Busy, nil
+			}
+			return Accepted, nil
+		}}
+		m := newManager(t, timed(), Config{Notifier: box, Mailbox: MailboxPolicy{Backoff: time.Hour, BackoffMax: time.Hour}})
+		launch(t, m, taking("p", "1s"))
+		pass(2 * time.Second)
+		m.HandleEvent(SessionEvent{Session: "p", Kind: EventIdle})
+		pass(2 * time.Second)
+		require.Len(t, box.all(), 2)
+		require.Zero(t, m.Pending("p"))
+	})
+}
+
+// L22: a host that tells of an idling with each call, and is busy, is not called in a loop.
+func TestIdlingWithEachCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var m *BackgroundManager
+		box := &answering{answer: func(n Notification, _ int) (Delivery, error) {
+			m.HandleEvent(SessionEvent{Session: "p", Kind: EventIdle})
+			if n.Handover == HandDeposit {
+				return Accepted, nil
+			}
+			return Busy, nil
+		}}
+		m = newManager(t, timed(), Config{Notifier: box})
+		launch(t, m, taking("p", "1s"))
+		pass(10 * time.Minute)
+		require.Less(t, len(box.all()), 60, "two calls for each of its times, at most")
+		require.True(t, m.Pending("p").Wake)
+	})
+}
+
+var errNoLine = errors.New("no line")
+
+// C264: an event for a session whose task was forgotten changes nothing and is forgotten too.
+func TestEventForTheForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, timed(), Config{Notifier: &inbox{}, Retention: Retention{Age: time.Minute}})
+		one := launch(t, m, taking("p", "1s"))
+		synctest.Wait()
+		session := get(t, m, one.ID).Session
+		pass(time.Hour)
+		before := inventory(m)
+		for k := EventActivity; k < numEventKinds; k++ {
+			m.HandleEvent(SessionEvent{Session: session, Kind: k, Err: errNoLine})
+			m.HandleEvent(SessionEvent{Session: "p", Kind: k, Err: errNoLine})
+		}
+		require.Equal(t, before, inventory(m))
+		require.ErrorIs(t, second(m.Get(one.ID)), ErrNotFound)
+	})
+}
