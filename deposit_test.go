@@ -90,6 +90,7 @@ func TestWakeWithoutEvents(t *testing.T) {
 		pass(35 * time.Second)
 		require.Equal(t, []string{"offer+turn", "deposit", "wake+turn", "wake+turn"}, p.hands(), "each 10 s")
 		p.busy = false
+		m.Stats() // in order with what comes
 		pass(10 * time.Second)
 		require.Len(t, p.all(), 5)
 		pass(time.Hour)
@@ -346,6 +347,7 @@ func TestParkedBatchIsGivenUp(t *testing.T) {
 		require.Empty(t, m.Pending("p").Notices)
 		require.Equal(t, 1, m.Stats().Notices.Expired)
 		down = false
+		m.Stats() // in order with what comes
 		pass(10 * time.Minute)
 		require.Len(t, box.all(), 2)
 		require.True(t, box.all()[1].Final)
@@ -497,8 +499,8 @@ func TestWakeEnds(t *testing.T) {
 				require.False(t, m.Pending("p").Wake)
 				require.Equal(t, 1, m.Stats().Notices.Unwoken)
 				require.Less(t, len(box.all()), 80)
-				require.Empty(t, m.mailboxes)
-				require.Zero(t, m.deadlines.Len())
+				require.Zero(t, inventory(m)["mailboxes"])
+				require.Zero(t, inventory(m)["deadlines"])
 			})
 		})
 	}
@@ -531,5 +533,24 @@ func TestWakeBeforeParked(t *testing.T) {
 		require.Equal(t, []string{"wake+turn", "offer+turn"}, box.hands()[before:])
 		require.Equal(t, []TaskID{one.ID, two.ID}, toldTo("p", box.all()[before:]))
 		require.Zero(t, m.Pending("p"))
+	})
+}
+
+// A frozen batch grows old with its last notice; until then its clock does not go off again
+// and again, with the books locked.
+func TestBatchGrowsOldWithItsLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, timed(), Config{Mailbox: MailboxPolicy{KeepAge: 2 * time.Hour}})
+		launch(t, m, taking("p", "1s"))
+		launch(t, m, taking("p", "1h"))
+		pass(61 * time.Minute)
+		_, ack, ok := m.Drain("p")
+		require.True(t, ok)
+		ack(false)
+		pass(119*time.Minute - time.Second)
+		require.Len(t, m.Pending("p").Notices, 2)
+		pass(time.Minute)
+		require.Empty(t, m.Pending("p").Notices)
+		require.Equal(t, 2, m.Stats().Notices.Expired)
 	})
 }
