@@ -48,7 +48,7 @@ type Config struct {
 	Mailbox MailboxPolicy
 
 	// Retention is how long finished tasks are kept. Defaults to 1 h after their parent
-	// was told of them, and 10 000 of them.
+	// was told of them, 10 000 of them, and 256 MiB of results.
 	Retention Retention
 
 	// Interrupted is what becomes of a session's children when the host tells, with

@@ -154,16 +154,19 @@ func (m *BackgroundManager) choresLocked(b *mailbox) {
 	}
 }
 
-// oldest is when the first that it is owed for has ended, as far as order tells: what
-// came from an ended child stands last; or since when it is only to be told that nothing is
-// left. 0: it is owed nothing.
+// oldest is what the age of what it is owed counts from, just as expireLocked sees it: the
+// last of a frozen batch, which goes as a whole, or the first of the rest, as far as order
+// tells: what came from an ended child stands last; or since when it is only to be told
+// that nothing is left. 0: it is owed nothing.
 func (b *mailbox) oldest() instant {
-	for _, list := range [][]due{b.batched, b.ended} {
-		if len(list) > 0 {
-			return list[0].at
-		}
+	at := b.closing
+	if n := len(b.batched); n > 0 {
+		at = b.batched[n-1].at
 	}
-	return b.closing
+	if len(b.ended) > 0 && (at == 0 || b.ended[0].at < at) {
+		at = b.ended[0].at
+	}
+	return at
 }
 
 // onlyCloses reports whether it is only to be told that nothing is left.

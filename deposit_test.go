@@ -504,8 +504,8 @@ func TestWakeEnds(t *testing.T) {
 				require.False(t, m.Pending("p").Wake)
 				require.Equal(t, 1, m.Stats().Notices.Unwoken)
 				require.Less(t, len(box.all()), 80)
-				require.Empty(t, m.mailboxes)
-				require.Zero(t, m.deadlines.Len())
+				require.Zero(t, inventory(m)["mailboxes"])
+				require.Zero(t, inventory(m)["deadlines"])
 			})
 		})
 	}
@@ -538,5 +538,24 @@ func TestWakeBeforeParked(t *testing.T) {
 		require.Equal(t, []string{"wake+turn", "offer+turn"}, box.hands()[before:])
 		require.Equal(t, []TaskID{one.ID, two.ID}, toldTo("p", box.all()[before:]))
 		require.Zero(t, m.Pending("p"))
+	})
+}
+
+// A frozen batch grows old with its last notice; until then its clock does not go off again
+// and again, with the books locked.
+func TestBatchGrowsOldWithItsLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, timed(), Config{Mailbox: MailboxPolicy{KeepAge: 2 * time.Hour}})
+		launch(t, m, taking("p", "1s"))
+		launch(t, m, taking("p", "1h"))
+		pass(61 * time.Minute)
+		_, ack, ok := m.Drain("p")
+		require.True(t, ok)
+		ack(false)
+		pass(119*time.Minute - time.Second)
+		require.Len(t, m.Pending("p").Notices, 2)
+		pass(time.Minute)
+		require.Empty(t, m.Pending("p").Notices)
+		require.Equal(t, 2, m.Stats().Notices.Expired)
 	})
 }

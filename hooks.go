@@ -20,9 +20,10 @@ import (
 // After Close no hook begins. Close waits for the one that is out, as for any call of
 // the host, and then for those that wait behind it.
 type Hooks struct {
-	// SessionCreated is called when a run's session is there, before it is prompted,
-	// and holds that up: for one second at most, then the prompt goes out and the hook
-	// is left behind. ctx ends then, or when the task is stopped, with its Reason as the
+	// SessionCreated is called when a session was created, before its first prompt, and
+	// holds that up: for one second at most, then the prompt goes out and the hook is
+	// left behind. For a run that goes on in a session that is there, as by Resume or
+	// Track, it is not called. ctx ends then, or when the task is stopped, with its Reason as the
 	// cause; it is not prompted any more. Each call has a goroutine of its own.
 	SessionCreated func(ctx context.Context, t Task)
 
@@ -34,7 +35,7 @@ type Hooks struct {
 	Ended       func(Event) // its status is terminal
 	Told        func(Event) // as TopicTold
 	Moved       func(Event) // as TopicMoved
-	Forgotten   func(Event) // reserved, as TopicForgotten
+	Forgotten   func(Event) // as TopicForgotten
 }
 
 const (

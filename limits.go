@@ -15,8 +15,8 @@ var (
 	ErrQueueFull = errors.New("subagent: queue full")
 	// ErrLineage: where the parent session comes from could not be found out.
 	ErrLineage = errors.New("subagent: lineage unknown")
-	// ErrParentEnded: the parent is a task that was stopped or failed, or below one,
-	// or its session was deleted.
+	// ErrParentEnded: the parent is a task that was stopped or failed, or is forgotten,
+	// or is below one, or its session was deleted.
 	ErrParentEnded = errors.New("subagent: parent ended")
 	// ErrNobodyToTell: MailboxPolicy.Required is set, and nobody would be told of the end.
 	ErrNobodyToTell = errors.New("subagent: nobody to tell")
@@ -93,6 +93,9 @@ func (m *BackgroundManager) admitLocked(o origin, again bool) error {
 		return fmt.Errorf("%w: session %q was deleted", ErrParentEnded, o.Parent)
 	}
 	for above := o.under; above != nil; above = above.owner.origin.under {
+		if above.forgotten {
+			return fmt.Errorf("%w: task %s is forgotten", ErrParentEnded, above.id)
+		}
 		if above.refusesChildren() {
 			return fmt.Errorf("%w: task %s is %s", ErrParentEnded, above.id, above.status)
 		}
@@ -119,9 +122,9 @@ func (m *BackgroundManager) admitLocked(o origin, again bool) error {
 }
 
 // refusesChildren: a task that ended other than well, or is about to, takes its
-// descendants with it and must not get new ones; nor must one that is forgotten.
+// descendants with it and must not get new ones.
 func (t *task) refusesChildren() bool {
-	return t.forgotten || t.status == Stopping || t.status.Terminal() && t.status != Completed
+	return t.status == Stopping || t.status.Terminal() && t.status != Completed
 }
 
 // spawnLocked takes what admitLocked allowed.

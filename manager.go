@@ -87,7 +87,7 @@ type BackgroundManager struct {
 	quiet    chan struct{} // closed when the last of them ends; made by Shutdown
 
 	phase     phase
-	releasing map[SessionID]release // sessions that Shutdown gives up and has not yet
+	releasing map[SessionID]release // sessions to be given up that are not yet
 	hurry     chan struct{}         // closed when Shutdown may not wait for children any more
 	hurried   bool
 	shutdown  chan struct{} // closed when Shutdown is over

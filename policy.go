@@ -28,13 +28,14 @@ type MailboxPolicy struct {
 	// BusyMax is how long a batch waits for a parent that is Busy. Then it is
 	// deposited without a turn, see HandDeposit, and the turn is asked for when the
 	// parent idles; each time that BusyMax has passed once more it is asked for too,
-	// since the event may be missing, for KeepAge at most. Defaults to 60 s; Off deposits nothing. What a
-	// child does not take while it works goes to the next session above instead.
+	// since the event may be missing, for KeepAge at most. Defaults to 60 s; Off deposits
+	// nothing. What a child does not take while it works goes to the next session above
+	// instead.
 	BusyMax time.Duration
-	// KeepAge is how long a notice waits for a parent that does not take it, and
-	// KeepCount how many may wait for one: older ones, and of more the oldest, are
-	// given up, counted in Stats, and their tasks stay readable. Default to 12 h and
-	// 10 000.
+	// KeepAge is how long a notice, or the word that nothing is left, waits for a parent
+	// that does not take it, and KeepCount how many notices may wait for one: older ones,
+	// and of more the oldest, are given up, counted in Stats, and their tasks stay
+	// readable. Default to 12 h and 10 000.
 	KeepAge   time.Duration
 	KeepCount int
 	// Required refuses a launch of whose end nobody would be told, with

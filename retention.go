@@ -8,8 +8,8 @@ import (
 // Retention is how long finished tasks are kept: the records with their results, and
 // their sessions with the client. It counts from when the parent was told, or has read
 // the run, or was given up on; for one that tells nobody, from its end. What a parent is
-// still owed is never forgotten, nor is a task that was resumed, one with a child that
-// may be running, or one below which something runs.
+// still owed, of any run, is never forgotten, nor is a task that goes on, one with a child
+// that may be running, or one below which something runs.
 type Retention struct {
 	// Age is how long a finished task is kept. Defaults to 1 h.
 	Age time.Duration

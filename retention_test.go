@@ -355,6 +355,8 @@ func TestShelfOfResumed(t *testing.T) {
 			resume(t, m, two.ID, "1s")
 		}
 		pass(time.Minute)
+		m.mu.Lock()
+		defer m.mu.Unlock()
 		require.LessOrEqual(t, len(m.shelf.tasks), 4)
 	})
 }

@@ -63,8 +63,7 @@ func (m *BackgroundManager) findLocked(id TaskID) (*task, error) {
 }
 
 // reachLocked finds a task for a caller; of one that is forgotten its parent learns what
-// is still known. One out of its reach is as unknown to it as an
-// id that never was.
+// is still known. One out of its reach is as unknown to it as an id that never was.
 func (m *BackgroundManager) reachLocked(by caller, id TaskID) (*task, error) {
 	t, err := m.findLocked(id)
 	switch {
@@ -107,6 +106,7 @@ func (m *BackgroundManager) seenLocked(by caller, t *task) {
 // They reach the task that runs in the session itself, and all those below the session,
 // at any depth. Any other task does not exist for them: the error is the same as for an
 // id that never was, and a Filter that names one, or a foreign session, matches nothing.
+// A task that is forgotten is a *[ForgottenError] for its own parent alone.
 //
 // A parent that is shown a run of its own child that has ended, by Get, BySession, Wait,
 // WaitAny, WaitAll or Output, knows of it: a notification that was not sent yet leaves it

@@ -37,7 +37,7 @@ type UnstoppedCall struct {
 	Err     error     // why the child is not known to be at rest; nil if only the call is out
 }
 
-// release is a session that Shutdown gives up.
+// release is a session that is given up.
 type release struct {
 	task TaskID
 	err  error // what Release returned; nil while it is out

@@ -26,7 +26,7 @@ const (
 	TopicTold
 	// TopicMoved: the task has another parent, by Resume or Track.
 	TopicMoved
-	// TopicForgotten is reserved.
+	// TopicForgotten: the task is kept no more, see Retention. It is the task's last event.
 	TopicForgotten
 	numTopics
 )
