@@ -157,15 +157,19 @@ func (m *BackgroundManager) runAttempt(a *attempt) (next *attempt) {
 	}
 	var result Result
 	var err error
-	if a.ctx.Err() == nil { // else it was stopped meanwhile: no prompt goes out, and nothing runs
+	switch attach := a.task.attach; {
+	case a.ctx.Err() == nil:
 		turn := m.client.Prompt
-		if a.task.attach {
+		if attach {
 			turn = m.caps.attacher.Attach
 		}
 		err = guard("prompt", func() (err error) {
 			result, err = turn(a.ctx, session, p)
 			return err
 		})
+	case attach: // it was stopped meanwhile, and somebody else's turn goes on
+		err = errNotAttached
+	default: // no prompt goes out, and nothing runs
 	}
 	over = true
 	return m.prompted(a, result, err)
@@ -202,10 +206,19 @@ func (m *BackgroundManager) reopened(a *attempt) (session SessionID, goOn, known
 		m.promptLocked(a)
 		return t.session, true, true
 	}
-	a.call, a.turnOver = returned, true // nothing was begun
-	m.restLocked(a)
+	a.call, a.turnOver = returned, !t.attach // nothing was begun, but by somebody else
+	switch {
+	case a.turnOver:
+		m.restLocked(a)
+	case a.left:
+		m.forgetLocked(a)
+	default:
+		m.abortLocked(a)
+	}
 	return "", false, true
 }
+
+var errNotAttached = errors.New("stopped before it was attached to")
 
 var errGoexit = errors.New("the goroutine was ended with runtime.Goexit")
 

@@ -107,16 +107,8 @@ func (m *BackgroundManager) refileLocked(t *task, o origin) {
 // replantLocked counts a tree of tasks, the first of which is at its top, below another
 // root.
 func (m *BackgroundManager) replantLocked(all []*task, o origin) {
-	deeper, done := int16(o.Depth)-all[0].depth, map[*mailbox]bool{all[0].owner: true}
+	deeper := int16(o.Depth) - all[0].depth
 	for _, t := range all {
-		if b := t.owner; !done[b] { // of a session between them
-			done[b] = true
-			b.origin.Depth += int(deeper)
-			b.origin.Root, b.origin.root = all[0].root.id, nil
-			if b.origin.Root == "" {
-				b.origin.root = all[0].root
-			}
-		}
 		t.depth += deeper
 		before := t.root
 		if t.status.Terminal() {
@@ -130,6 +122,36 @@ func (m *BackgroundManager) replantLocked(all []*task, o origin) {
 			o.root = t.root
 		}
 	}
+}
+
+// asMovedLocked is an origin as its nearest task stands by now: that may have moved since
+// the origin was found out, with sessions below it of which nobody has a list.
+func (o origin) asMovedLocked() origin {
+	t := o.under
+	if t == nil {
+		return o
+	}
+	now := t.origin()
+	if now.Parent != o.Parent {
+		now.Depth += len(o.via) + 1
+	}
+	o.Root, o.root, o.Depth = now.Root, now.root, now.Depth
+	return o
+}
+
+// asKnownLocked is an origin that was found out before one of the sessions above it became
+// a task's.
+func (m *BackgroundManager) asKnownLocked(o origin) origin {
+	if o.under != nil {
+		return o.asMovedLocked()
+	}
+	for i, id := range append(o.via[:len(o.via):len(o.via)], o.Root) {
+		if t := m.bySession[id]; t != nil && t.session == id {
+			o.under, o.via = t, o.via[:i]
+			break
+		}
+	}
+	return o.asMovedLocked()
 }
 
 // sameRootLocked is what counts below a root, for a task that is not counted.
