@@ -20,7 +20,7 @@ func (m *BackgroundManager) moveLocked(t *task, o origin) error {
 	if err := m.checkMoveLocked(t, o); err != nil {
 		return err
 	}
-	if err := m.admitLocked(o, true); err != nil {
+	if err := m.openLocked(o); err != nil { // within its tree it is counted already
 		return err
 	}
 	old := t.owner
@@ -45,6 +45,9 @@ func (m *BackgroundManager) checkMoveLocked(t *task, o origin) error {
 		below = below || above == t
 	}
 	live, most := m.treeLocked(t), m.cfg.Spawn.LivePerRoot
+	if t.status.Terminal() {
+		live++ // it goes on
+	}
 	used := 0
 	if r := m.rootLocked(o); r != nil {
 		used = r.live

@@ -200,7 +200,7 @@ func (s *storm) checkLoose() {
 			continue
 		}
 		if session.Running && l.ended != nil && mark(l.seen) == nil {
-			s.wrong("the child of task %s runs on, and the task is %v because of %v", l.id, l.ended.Status, l.ended.Reason)
+			s.wrong("the child of task %s runs on in %s, and run %d of the task is %v because of %v at %v; it was %+v", l.id, session.ID, l.number, l.ended.Status, l.ended.Reason, l.ended.Ended.Sub(s.born), l.answers)
 		}
 	}
 }

@@ -163,6 +163,7 @@ func (s *storm) joined(r *run, t subagent.Task) {
 		return
 	}
 	r.began = time.Now()
+	r.stays[0].from = r.began
 	s.queue(&r.place)
 	l := r.of
 	if r.number > 1 {
@@ -172,7 +173,9 @@ func (s *storm) joined(r *run, t subagent.Task) {
 	_, root, depth := s.trace(l.parent())
 	s.total[root]++
 	s.launches[root]++
-	s.standsAt(l, t)
+	if len(r.stays) == 1 { // else it has moved since
+		s.standsAt(l, t)
+	}
 	if most := s.cfg.Spawn.TotalPerRoot; most != subagent.Off && s.launches[root] > most {
 		s.wrong("root %q has launched %d, and %d are allowed", root, s.launches[root], most)
 	}

@@ -99,11 +99,11 @@ func (s *storm) resume(r *rand.Rand, name string, id subagent.TaskID, parent sub
 		s.refused(again)
 		return
 	}
-	s.resumed(again, t, endings)
+	s.resumed(again, t, endings, stop)
 }
 
 // resumed takes in that a call has begun another run.
-func (s *storm) resumed(again *run, t subagent.Task, endings iter.Seq[subagent.Event]) {
+func (s *storm) resumed(again *run, t subagent.Task, endings iter.Seq[subagent.Event], stop func()) {
 	s.mu.Lock()
 	l := s.lifeOf(t)
 	if l == nil || s.bind(l, t) != again || t.Parent != again.stays[0].parent {
@@ -118,13 +118,14 @@ func (s *storm) resumed(again *run, t subagent.Task, endings iter.Seq[subagent.E
 	missed := t.Run > 1 && (l.runs[t.Run-2] == nil || l.runs[t.Run-2].ended == nil)
 	s.mu.Unlock()
 	if missed {
+		time.AfterFunc(time.Second, stop) // it is there already
 		s.hearEnding(t, endings)
 	}
 }
 
 // endings subscribes to the endings from now on.
 func (s *storm) endings() (iter.Seq[subagent.Event], context.CancelFunc) {
-	ctx, stop := context.WithTimeout(context.Background(), time.Second)
+	ctx, stop := context.WithCancel(context.Background())
 	events, err := s.m.Subscribe(ctx, subagent.Filter{
 		Statuses: []subagent.Status{subagent.Completed, subagent.Failed, subagent.Cancelled, subagent.Interrupted},
 	}, subagent.TopicStatus)
@@ -156,7 +157,7 @@ func (s *storm) ifEnded(who string, t subagent.Task) {
 func (s *storm) resumeRefused(again *run, before, now subagent.Task, alone bool, err error) {
 	s.mu.Lock()
 	l, parent := again.of, again.in.Parent
-	aborts := s.isOut(l, subagenttest.OpAbort)
+	aborts := s.isOut(l, subagenttest.OpAbort) || !l.answers[subagenttest.OpAbort].at.Before(again.asked)
 	s.mu.Unlock()
 	fits := false
 	switch {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -61,6 +63,14 @@ func (s *storm) prompts(id subagent.SessionID) {
 		}()
 		turn.result, turn.err = s.client.Prompt(context.Background(), id, subagent.Prompt{Task: subagent.TaskID(id)})
 	})
+	for !turn.isOver() && !s.runs(id) { // else an Abort overtakes it, which is not the manager's fault
+		runtime.Gosched()
+	}
+}
+
+// runs reports whether a turn goes on in a session.
+func (s *storm) runs(id subagent.SessionID) bool {
+	return slices.ContainsFunc(s.client.Sessions(), func(st subagenttest.SessionState) bool { return st.ID == id && st.Running })
 }
 
 // theirScript is what becomes of a turn of somebody else, and of an Abort of it.
@@ -181,7 +191,7 @@ func (s *storm) track(r *rand.Rand, name string, session, parent subagent.Sessio
 	alone = alone && a.n == n && a.out == 0
 	s.mu.Unlock()
 	if err == nil && t.Origin == asked.origin {
-		s.resumed(asked, t, endings)
+		s.resumed(asked, t, endings, stop)
 	}
 	if err != nil {
 		s.trackRefused(asked, session, before, now, alone, err)
@@ -224,6 +234,8 @@ func (s *storm) trackRefused(asked *run, session subagent.SessionID, before, now
 		if t := before; t.Status != subagent.Stopping && now.Status < subagent.Stopping && now.Run == before.Run {
 			s.wrong("session %s is not tracked for %q: %v; its task is %v", session, parent, err, now.Status)
 		}
+	case before.ID != "" && before.Run == now.Run && now.Status < subagent.Stopping && s.isFull(err, now.Root) && before.Root == now.Root:
+		s.wrong("session %s can't move to %q in its own tree: %v", session, parent, err)
 	case known == nil:
 		s.refusalOf(asked, asked.in, err)
 	default:
@@ -231,4 +243,10 @@ func (s *storm) trackRefused(asked *run, session subagent.SessionID, before, now
 		again.of = known
 		s.resumeRefused(&again, before, now, alone, err)
 	}
+}
+
+// isFull reports whether an error says that a root has as many live descendants as it may.
+func (s *storm) isFull(err error, root subagent.SessionID) bool {
+	var limit *subagent.LimitError
+	return errors.As(err, &limit) && limit.Setting == "Config.Spawn.LivePerRoot" && limit.Root == root
 }
