@@ -29,6 +29,7 @@ type attempt struct {
 	task    *task
 	number  int32
 	run     int32
+	parent  SessionID // of the task when it got its lease
 	place   int32     // in the manager's list, from 1
 	session SessionID // as Create returned it, also when it is not the task's
 	ctx     context.Context
@@ -62,7 +63,7 @@ func (t *task) grantLocked(m *BackgroundManager, l lease) {
 		a = newAttempt()
 	}
 	t.attempts++
-	a.task, a.number, a.run, a.lease = t, t.attempts, t.run, l
+	a.task, a.number, a.run, a.parent, a.lease = t, t.attempts, t.run, t.parent(), l
 	t.cur = a
 	t.started = m.now()
 	if t.queueWait != nil {
@@ -105,7 +106,7 @@ func (a *attempt) requests(base, agent map[string]bool) (CreateRequest, Prompt) 
 	in := &a.task.in
 	tools := mergeTools(base, in.Tools, agent)
 	return CreateRequest{
-			Task: a.task.id, Attempt: int(a.number), Parent: a.task.parent(),
+			Task: a.task.id, Attempt: int(a.number), Parent: a.parent,
 			Agent: in.Agent, Model: in.Model, Variant: in.Variant,
 			Description: in.Description, Dir: in.Dir, System: in.System, Tools: tools, Labels: maps.Clone(in.Labels),
 		}, Prompt{

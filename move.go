@@ -85,6 +85,11 @@ func (m *BackgroundManager) withBelowLocked(t *task) []*task {
 // refileLocked files a task, and all below it, under another parent.
 func (m *BackgroundManager) refileLocked(t *task, o origin) {
 	all := m.withBelowLocked(t)
+	for _, below := range all[1:] {
+		if below.status.Terminal() {
+			m.writeDownLocked(below)
+		}
+	}
 	watched := m.watchedLocked(all)
 	old := t.owner
 	without := func(list []*task) []*task {
@@ -168,7 +173,12 @@ func (m *BackgroundManager) sameRootLocked(o origin, before *root) *root {
 	if before.id == o.Root && o.Root != "" {
 		return before
 	}
-	return &root{id: o.Root}
+	r := &root{id: o.Root}
+	if o.Root != "" && m.cfg.Spawn.TotalPerRoot != Off {
+		r.total++
+		m.roots[o.Root] = r
+	}
+	return r
 }
 
 // watchedLocked is which of some tasks each watch counts.

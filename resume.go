@@ -226,6 +226,18 @@ func (m *BackgroundManager) nowLocked(o origin) origin {
 // is owed for it is written down, and what it left to those above, to that heir, comes
 // back.
 func (m *BackgroundManager) endedForGoodLocked(t *task) (heir *mailbox) {
+	m.writeDownLocked(t)
+	heir = t.owner.heirLocked()
+	if own := t.own; own != nil {
+		own.repayLocked()
+		heir.inherited -= own.below()
+	}
+	return heir
+}
+
+// writeDownLocked puts down what is owed for a task's last run as it is now: the task goes
+// on, or it moves with one above it, and what goes on later is not looked for where it was.
+func (m *BackgroundManager) writeDownLocked(t *task) {
 	for b, above := t.owner, (*task)(nil); ; b = above.owner {
 		for _, list := range [][]due{b.ended, b.batched} {
 			for i := range list {
@@ -236,15 +248,9 @@ func (m *BackgroundManager) endedForGoodLocked(t *task) (heir *mailbox) {
 			}
 		}
 		if above = b.child(); above == nil {
-			break
+			return
 		}
 	}
-	heir = t.owner.heirLocked()
-	if own := t.own; own != nil {
-		own.repayLocked()
-		heir.inherited -= own.below()
-	}
-	return heir
 }
 
 // below is how many tasks are live whose notices come to a mailbox, or through it.
