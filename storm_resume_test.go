@@ -114,6 +114,9 @@ func (s *storm) resumed(again *run, t subagent.Task, endings iter.Seq[subagent.E
 	if l.session != "" && (again.parent() == l.session || s.above(l) == l || s.above(l) != nil && s.isBelow(s.above(l), l)) {
 		s.wrong("task %s went on below itself, for %q", l.id, again.parent())
 	}
+	if kind, _ := kindOf(t.Session); l.theirs && kind != "t" {
+		s.wrong("session %s was tracked, and has launched already", t.Session)
+	}
 	s.joined(again, t)
 	missed := t.Run > 1 && (l.runs[t.Run-2] == nil || l.runs[t.Run-2].ended == nil)
 	s.mu.Unlock()

@@ -141,9 +141,13 @@ func (s *storm) attach(ctx context.Context, id subagent.SessionID, r *rand.Rand)
 // else has prompted, or of a task's.
 func (s *storm) trackSome(r *rand.Rand, name string) {
 	session := subagent.SessionID(fmt.Sprint("t/", r.IntN(theirSessions)))
-	if l, ok := s.target(r); ok && r.IntN(3) == 0 && l.session != "" {
+	l, ok := s.target(r)
+	switch n := r.IntN(12); {
+	case ok && n == 0:
+		session = l.in.Parent // if it is not a task's it can't be tracked any more
+	case ok && n < 4 && l.session != "":
 		session = l.session
-	} else if r.IntN(3) > 0 {
+	case n < 10:
 		s.prompts(session)
 	}
 	s.atOnce(r, name, func(r *rand.Rand, name string) {
@@ -226,6 +230,10 @@ func (s *storm) trackRefused(asked *run, session subagent.SessionID, before, now
 	known := s.byID[now.ID]
 	s.mu.Unlock()
 	switch {
+	case s.isInput(err, "TrackInput.Session"):
+		if !s.hasLaunched(session) {
+			s.wrong("session %s, which has launched nothing, is not tracked: %v", session, err)
+		}
 	case s.isInput(err, "Parent"), s.isInput(err, "TrackInput.Parent"):
 		if !s.underItself(session, parent) {
 			s.wrong("session %s is not tracked for %q: %v", session, parent, err)
@@ -243,6 +251,18 @@ func (s *storm) trackRefused(asked *run, session subagent.SessionID, before, now
 		again.of = known
 		s.resumeRefused(&again, before, now, alone, err)
 	}
+}
+
+// hasLaunched reports whether a session, or one below it, may have launched.
+func (s *storm) hasLaunched(session subagent.SessionID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.asked {
+		if _, root, _ := s.trace(r.parent()); r.in.Parent == session || root == session {
+			return true
+		}
+	}
+	return false
 }
 
 // isFull reports whether an error says that a root has as many live descendants as it may.
