@@ -153,13 +153,17 @@ func (m *BackgroundManager) asKnownLocked(o origin) origin {
 	if o.under != nil {
 		return o.asMovedLocked()
 	}
-	for i, id := range append(o.via[:len(o.via):len(o.via)], o.Root) {
+	for i := range len(o.via) + 1 {
+		id := o.Root
+		if i < len(o.via) {
+			id = o.via[i]
+		}
 		if t := m.bySession[id]; t != nil && t.session == id {
 			o.under, o.via = t, o.via[:i]
-			break
+			return o.asMovedLocked()
 		}
 	}
-	return o.asMovedLocked()
+	return o
 }
 
 // sameRootLocked is what counts below a root, for a task that is not counted.
