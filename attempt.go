@@ -29,6 +29,7 @@ type attempt struct {
 	task    *task
 	number  int32
 	run     int32
+	parent  SessionID // of the task when it got its lease
 	place   int32     // in the manager's list, from 1
 	session SessionID // as Create returned it, also when it is not the task's
 	ctx     context.Context
@@ -62,7 +63,7 @@ func (t *task) grantLocked(m *BackgroundManager, l lease) {
 		a = newAttempt()
 	}
 	t.attempts++
-	a.task, a.number, a.run, a.lease = t, t.attempts, t.run, l
+	a.task, a.number, a.run, a.parent, a.lease = t, t.attempts, t.run, t.parent(), l
 	t.cur = a
 	t.started = m.now()
 	if t.queueWait != nil {
@@ -99,14 +100,13 @@ func (t *task) looseLocked() *loose {
 	return t.loose
 }
 
-// requests is what the client is asked for an attempt, but for the parent, which may
-// change. It reads only what does not change while a run goes on, and is called without
-// the lock.
+// requests is what the client is asked for an attempt. It reads only what does not change
+// while a run goes on, and is called without the lock.
 func (a *attempt) requests(base, agent map[string]bool) (CreateRequest, Prompt) {
 	in := &a.task.in
 	tools := mergeTools(base, in.Tools, agent)
 	return CreateRequest{
-			Task: a.task.id, Attempt: int(a.number),
+			Task: a.task.id, Attempt: int(a.number), Parent: a.parent,
 			Agent: in.Agent, Model: in.Model, Variant: in.Variant,
 			Description: in.Description, Dir: in.Dir, System: in.System, Tools: tools, Labels: maps.Clone(in.Labels),
 		}, Prompt{
@@ -158,15 +158,19 @@ func (m *BackgroundManager) runAttempt(a *attempt) (next *attempt) {
 	}
 	var result Result
 	var err error
-	if a.ctx.Err() == nil { // else it was stopped meanwhile: no prompt goes out, and nothing runs
+	switch attach := a.task.attach; {
+	case a.ctx.Err() == nil:
 		turn := m.client.Prompt
-		if a.task.attach {
+		if attach {
 			turn = m.caps.attacher.Attach
 		}
 		err = guard("prompt", func() (err error) {
 			result, err = turn(a.ctx, session, p)
 			return err
 		})
+	case attach: // it was stopped meanwhile, and somebody else's turn goes on
+		err = errNotAttached
+	default: // no prompt goes out, and nothing runs
 	}
 	over = true
 	return m.prompted(a, result, err)
@@ -175,7 +179,7 @@ func (m *BackgroundManager) runAttempt(a *attempt) (next *attempt) {
 // opened gets an attempt its session: a new one, or that of the task's last run. It
 // reports whether to prompt there.
 func (m *BackgroundManager) opened(a *attempt, req CreateRequest) (session SessionID, goOn bool) {
-	if session, goOn, known := m.reopened(a, &req); known {
+	if session, goOn, known := m.reopened(a); known {
 		return session, goOn
 	}
 	err := guard("create", func() (err error) {
@@ -188,14 +192,12 @@ func (m *BackgroundManager) opened(a *attempt, req CreateRequest) (session Sessi
 	return session, goOn
 }
 
-// reopened takes in that an attempt goes on in the session that its task has. For one that
-// has none it fills in the parent, which is the same from now on until there is one.
-func (m *BackgroundManager) reopened(a *attempt, req *CreateRequest) (session SessionID, goOn, known bool) {
+// reopened takes in that an attempt goes on in the session that its task has.
+func (m *BackgroundManager) reopened(a *attempt) (session SessionID, goOn, known bool) {
 	m.mu.Lock()
 	defer m.unlock()
 	t := a.task
 	if t.session == "" {
-		req.Parent = t.parent()
 		return "", false, false
 	}
 	m.freeLocked(&t.ticket, &a.lease, shareStarts)
@@ -205,10 +207,19 @@ func (m *BackgroundManager) reopened(a *attempt, req *CreateRequest) (session Se
 		m.promptLocked(a)
 		return t.session, true, true
 	}
-	a.call, a.turnOver = returned, true // nothing was begun
-	m.restLocked(a)
+	a.call, a.turnOver = returned, !t.attach // nothing was begun, but by somebody else
+	switch {
+	case a.turnOver:
+		m.restLocked(a)
+	case a.left:
+		m.forgetLocked(a)
+	default:
+		m.abortLocked(a)
+	}
 	return "", false, true
 }
+
+var errNotAttached = errors.New("stopped before it was attached to")
 
 var errGoexit = errors.New("the goroutine was ended with runtime.Goexit")
 

@@ -82,10 +82,8 @@ func (m *BackgroundManager) forgetRootLocked(r *root) {
 	}
 }
 
-// admitLocked checks the spawn limits and changes nothing. What it allows must
-// be taken in the same critical section. A task that begins again was counted before,
-// and is where it is.
-func (m *BackgroundManager) admitLocked(o origin, again bool) error {
+// openLocked says whether a session may have children.
+func (m *BackgroundManager) openLocked(o origin) error {
 	if m.phase != admitting {
 		return ErrClosed
 	}
@@ -99,6 +97,16 @@ func (m *BackgroundManager) admitLocked(o origin, again bool) error {
 		if above.refusesChildren() {
 			return fmt.Errorf("%w: task %s is %s", ErrParentEnded, above.id, above.status)
 		}
+	}
+	return nil
+}
+
+// admitLocked checks the spawn limits and changes nothing. What it allows must
+// be taken in the same critical section. A task that begins again was counted before,
+// and is where it is.
+func (m *BackgroundManager) admitLocked(o origin, again bool) error {
+	if err := m.openLocked(o); err != nil {
+		return err
 	}
 	var live, total int
 	if r := m.rootLocked(o); r != nil {

@@ -92,7 +92,7 @@ func (m *BackgroundManager) knownLocked(s SessionID) (o origin, ok bool) {
 		return origin{Lineage: Lineage{Depth: 1}}, true
 	}
 	if b := m.mailboxes[s]; b != nil {
-		return b.origin, true
+		return b.origin.asMovedLocked(), true
 	}
 	if t := m.bySession[s]; t != nil {
 		return t.origin(), true

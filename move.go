@@ -20,7 +20,7 @@ func (m *BackgroundManager) moveLocked(t *task, o origin) error {
 	if err := m.checkMoveLocked(t, o); err != nil {
 		return err
 	}
-	if err := m.admitLocked(o, true); err != nil {
+	if err := m.openLocked(o); err != nil { // within its tree it is counted already
 		return err
 	}
 	old := t.owner
@@ -46,6 +46,9 @@ func (m *BackgroundManager) checkMoveLocked(t *task, o origin) error {
 		below = below || above == t
 	}
 	live, most := m.treeLocked(t), m.cfg.Spawn.LivePerRoot
+	if t.status.Terminal() {
+		live++ // it goes on
+	}
 	used := 0
 	if r := m.rootLocked(o); r != nil {
 		used = r.live
@@ -113,16 +116,8 @@ func (m *BackgroundManager) refileLocked(t *task, o origin) {
 // replantLocked counts a tree of tasks, the first of which is at its top, below another
 // root.
 func (m *BackgroundManager) replantLocked(all []*task, o origin) {
-	deeper, done := int16(o.Depth)-all[0].depth, map[*mailbox]bool{all[0].owner: true}
+	deeper := int16(o.Depth) - all[0].depth
 	for _, t := range all {
-		if b := t.owner; !done[b] { // of a session between them
-			done[b] = true
-			b.origin.Depth += int(deeper)
-			b.origin.Root, b.origin.root = all[0].root.id, nil
-			if b.origin.Root == "" {
-				b.origin.root = all[0].root
-			}
-		}
 		t.depth += deeper
 		before := t.root
 		if t.status.Terminal() {
@@ -138,6 +133,40 @@ func (m *BackgroundManager) replantLocked(all []*task, o origin) {
 	}
 }
 
+// asMovedLocked is an origin as its nearest task stands by now: that may have moved since
+// the origin was found out, with sessions below it of which nobody has a list.
+func (o origin) asMovedLocked() origin {
+	t := o.under
+	if t == nil {
+		return o
+	}
+	now := t.origin()
+	if now.Parent != o.Parent {
+		now.Depth += len(o.via) + 1
+	}
+	o.Root, o.root, o.Depth = now.Root, now.root, now.Depth
+	return o
+}
+
+// asKnownLocked is an origin that was found out before one of the sessions above it became
+// a task's.
+func (m *BackgroundManager) asKnownLocked(o origin) origin {
+	if o.under != nil {
+		return o.asMovedLocked()
+	}
+	for i := range len(o.via) + 1 {
+		id := o.Root
+		if i < len(o.via) {
+			id = o.via[i]
+		}
+		if t := m.bySession[id]; t != nil && t.session == id {
+			o.under, o.via = t, o.via[:i]
+			return o.asMovedLocked()
+		}
+	}
+	return o
+}
+
 // sameRootLocked is what counts below a root, for a task that is not counted.
 func (m *BackgroundManager) sameRootLocked(o origin, before *root) *root {
 	if r := m.rootLocked(o); r != nil {
@@ -149,7 +178,12 @@ func (m *BackgroundManager) sameRootLocked(o origin, before *root) *root {
 	if before.id == o.Root && o.Root != "" {
 		return before
 	}
-	return &root{id: o.Root}
+	r := &root{id: o.Root}
+	if o.Root != "" && m.cfg.Spawn.TotalPerRoot != Off {
+		r.total++
+		m.roots[o.Root] = r
+	}
+	return r
 }
 
 // watchedLocked is which of some tasks each watch counts.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -39,8 +40,9 @@ type ResumeInput struct {
 //
 // Of several at one time one wins. A refusal changes nothing: [ErrNotFound];
 // [ErrNotEnded] while a run goes on; [ErrUnstopped] while the child of the last one may
-// still be running; [ErrNoSession]; and what Launch refuses for, but for the limits on
-// depth and on the total of a root, which count a task once.
+// still be running, or an Abort of it is out, which would stop the next; [ErrNoSession];
+// and what Launch refuses for, but for the limits on depth and on the total of a root,
+// which count a task once.
 func (m *BackgroundManager) Resume(ctx context.Context, id TaskID, in ResumeInput) (Task, error) {
 	return m.resume(ctx, whose{by: host, id: id}, in)
 }
@@ -111,7 +113,7 @@ func (m *BackgroundManager) planRun(w whose) (nextRun, error) {
 	if err != nil {
 		return nextRun{}, err
 	}
-	if err := t.canResumeLocked(); err != nil {
+	if err := m.canResumeLocked(t); err != nil {
 		return nextRun{}, err
 	}
 	in := LaunchInput{
@@ -119,22 +121,30 @@ func (m *BackgroundManager) planRun(w whose) (nextRun, error) {
 		Variant: t.in.Variant, System: t.in.System, Dir: t.in.Dir,
 		Tools: maps.Clone(t.in.Tools), Labels: maps.Clone(t.in.Labels),
 	}
-	return nextRun{by: w.by, task: t, run: t.run, in: in, from: t.owner.origin, limits: t.limits}, nil
+	return nextRun{by: w.by, task: t, run: t.run, in: in, from: t.owner.origin.asMovedLocked(), limits: t.limits}, nil
 }
 
 // canResumeLocked says why a task can't have another run now.
-func (t *task) canResumeLocked() error {
+func (m *BackgroundManager) canResumeLocked(t *task) error {
 	switch {
 	case !t.status.Terminal():
 		return fmt.Errorf("%w: task %s is %s", ErrNotEnded, t.id, t.status)
 	case t.unstoppedLocked() != nil:
 		return &UnstoppedError{Calls: []UnstoppedCall{{Task: t.id, Session: t.loose.session, Err: t.loose.err}}}
+	case m.abortsLocked(t):
+		return &UnstoppedError{Calls: []UnstoppedCall{{Op: "abort", Task: t.id, Session: t.session}}}
 	case t.session == "":
 		return fmt.Errorf("%w: task %s never had one", ErrNoSession, t.id)
 	case t.deleted:
 		return fmt.Errorf("%w: that of task %s was deleted", ErrNoSession, t.id)
 	}
 	return nil
+}
+
+// abortsLocked reports whether an Abort of an earlier run has not returned, although the turn
+// ended by itself: it would stop the next one.
+func (m *BackgroundManager) abortsLocked(t *task) bool {
+	return slices.ContainsFunc(m.attempts, func(a *attempt) bool { return a.task == t && a.aborting })
 }
 
 // begin enters a planned run into the books, below another parent if one is named.
@@ -168,7 +178,7 @@ func (m *BackgroundManager) beginLocked(p nextRun) error {
 	if _, err := m.reachLocked(p.by, t.id); err != nil {
 		return err // it was forgotten meanwhile, or went out of reach
 	}
-	if err := t.canResumeLocked(); err != nil {
+	if err := m.canResumeLocked(t); err != nil {
 		return err
 	}
 	if t.run != p.run {
@@ -197,9 +207,6 @@ func (m *BackgroundManager) beginLocked(p nextRun) error {
 	}
 	t.started, t.ended = 0, 0
 	t.root = m.countRootLocked(o, t.root)
-	if t.own != nil {
-		t.own.origin.root = t.origin().root
-	}
 	m.live++
 	if !m.transition(t, onResume, nil) {
 		panic("subagent: a task that had ended could not be resumed")
@@ -218,12 +225,12 @@ func (m *BackgroundManager) beginLocked(p nextRun) error {
 // nowLocked is an origin as the books have it by now.
 func (m *BackgroundManager) nowLocked(o origin) origin {
 	if b := m.mailboxes[o.Parent]; b != nil {
-		return b.origin
+		return b.origin.asMovedLocked()
 	}
 	if now, ok := m.knownLocked(o.Parent); ok {
 		return now // it may have become known meanwhile, say as a task
 	}
-	return o
+	return m.asKnownLocked(o)
 }
 
 // endedForGoodLocked settles what is left of a task's last run before the next one: what

@@ -501,3 +501,106 @@ func TestOwedOfWhatMovedAway(t *testing.T) {
 		require.Equal(t, 2, m.Pending(session).Notices[0].Run)
 	})
 }
+
+// While an Abort of a run is out, although its turn has ended by itself, there is no other
+// run: the Abort would stop that one's turn.
+func TestResumeWaitsForAbort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := timed()
+		let := make(chan struct{})
+		c.abort = func(context.Context, SessionID) error { <-let; return nil }
+		m := newManager(t, c, Config{})
+		one := launch(t, m, taking("p", "1s"))
+		synctest.Wait()
+		_, err := m.Cancel(t.Context(), one.ID, CancelOptions{})
+		require.NoError(t, err, "the turn is over")
+		var list *UnstoppedError
+		_, err = m.Resume(t.Context(), one.ID, ResumeInput{Prompt: "1s"})
+		require.ErrorAs(t, err, &list)
+		require.Equal(t, []UnstoppedCall{{Op: "abort", Task: one.ID, Session: get(t, m, one.ID).Session}}, list.Calls)
+		close(let)
+		synctest.Wait()
+		resume(t, m, one.ID, "1s")
+		pass(time.Minute)
+		require.Equal(t, Completed, get(t, m, one.ID).Status)
+	})
+}
+
+// What a session launches counts from where its task is now, also when none of what it
+// launched before is below it any more, or none but by a session between them.
+func TestLaunchBelowAMovedTask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		above := map[SessionID]SessionID{}
+		c := &ancestry{parent: func(_ context.Context, id SessionID) (SessionID, error) { return above[id], nil }}
+		c.prompt = timed().prompt
+		m := newManager(t, c, Config{Spawn: SpawnLimits{Depth: 9}})
+		deep := launch(t, m, taking("r", "1h"))
+		one := launch(t, m, taking("p", "1s"))
+		synctest.Wait()
+		session := get(t, m, one.ID).Session
+		above["between"] = session
+		gone := launch(t, m, taking(session, "1s"))
+		launch(t, m, taking("between", "1s"))
+		pass(time.Minute)
+		_, err := m.Resume(t.Context(), gone.ID, ResumeInput{Prompt: "1s", Parent: "q"})
+		require.NoError(t, err)
+		_, err = m.Resume(t.Context(), one.ID, ResumeInput{Prompt: "1h", Parent: get(t, m, deep.ID).Session})
+		require.NoError(t, err)
+		for parent, depth := range map[SessionID]int{session: 3, "between": 4} {
+			below := launch(t, m, taking(parent, "1h"))
+			require.Equal(t, depth, below.Depth, parent)
+			require.Equal(t, SessionID("r"), below.Root, parent)
+		}
+		require.NoError(t, m.CheckBooks(nil, nil))
+	})
+}
+
+// A notice waits where the one above was when its run ended. Though that moves, the next run
+// does not pass for the one before.
+func TestResumeBelowAMovedTask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, timed(), Config{})
+		one := launch(t, m, taking("p", "1s"))
+		synctest.Wait()
+		below := launch(t, m, taking(get(t, m, one.ID).Session, "1m"))
+		pass(time.Hour)
+		require.Len(t, m.Pending("p").Notices, 2)
+		_, err := m.Resume(t.Context(), one.ID, ResumeInput{Prompt: "1s", Parent: "q"})
+		require.NoError(t, err)
+		pass(time.Minute)
+		resume(t, m, below.ID, "no duration")
+		pass(time.Minute)
+		owed := m.Pending("p").Notices
+		require.Len(t, owed, 2)
+		require.Equal(t, Notice{Task: below.ID, Run: 1, Status: Completed}, Notice{Task: owed[1].Task, Run: owed[1].Run, Status: owed[1].Status})
+	})
+}
+
+// A task that goes on below another root is one more there, and so is each of those that
+// come along; the total counts all of them.
+func TestMoveIsCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, timed(), Config{Spawn: SpawnLimits{LivePerRoot: 3, TotalPerRoot: 4}})
+		one := launch(t, m, taking("p", "1s"))
+		synctest.Wait()
+		session := get(t, m, one.ID).Session
+		launch(t, m, taking(session, "1s"))
+		synctest.Wait()
+		launch(t, m, taking(session, "1h"))
+		pass(time.Minute)
+		for range 2 {
+			launch(t, m, taking("full", "1h"))
+		}
+		_, err := m.Resume(t.Context(), one.ID, ResumeInput{Prompt: "1h", Parent: "full"})
+		require.ErrorIs(t, err, ErrSpawnLimit, "two and two are more than three")
+		_, err = m.Resume(t.Context(), one.ID, ResumeInput{Prompt: "1s", Parent: "q"})
+		require.NoError(t, err)
+		pass(time.Minute)
+		launch(t, m, taking("q", "1s"))
+		pass(time.Minute)
+		var limit *LimitError
+		_, err = m.Launch(t.Context(), taking("q", "1s"))
+		require.ErrorAs(t, err, &limit)
+		require.Equal(t, 4, limit.Used)
+	})
+}

@@ -27,7 +27,7 @@ func (m *BackgroundManager) stopLocked(t *task, r *Reason, left bool) bool {
 	if a == nil {
 		return true
 	}
-	if a.left = left && a.call == prompting; a.left {
+	if a.left = left && (a.call == prompting || t.attach); a.left {
 		m.endStoppedLocked(a, errLeftRunning)
 		return true
 	}

@@ -18,7 +18,7 @@ func (s *storm) check() {
 	s.rounds++
 	for _, l := range s.lines { // who waits in Acquire is in its queue by now
 		for _, p := range l.places {
-			if p.life == nil && p.queued == 0 {
+			if p.run == nil && p.queued == 0 {
 				s.queue(p)
 			}
 		}
@@ -29,9 +29,14 @@ func (s *storm) check() {
 		if l == nil {
 			return
 		}
-		s.joined(l, t)
-		s.see("the list", l, t)
+		s.joined(l.run, t)
+		s.inOrder(l.run, t.Parent)
+		s.see("the list", l.run, t)
 		s.checkTask(l, t)
+		s.checkRuns(l, t)
+	}
+	for _, t := range tasks {
+		s.standsAt(s.byID[t.ID], t)
 	}
 	if len(tasks) != len(s.byID) {
 		s.wrong("%d tasks are listed, and %d were launched", len(tasks), len(s.byID))
@@ -51,7 +56,7 @@ func (s *storm) check() {
 
 func (s *storm) leases() (held []*subagent.Lease) {
 	for _, p := range s.hold {
-		if p.life == nil {
+		if p.run == nil {
 			held = append(held, p.lease)
 		}
 	}
@@ -102,14 +107,48 @@ func (s *storm) checkTrees(tasks []subagent.Task) {
 	}
 	for _, t := range tasks {
 		below := false
-		for above := s.byID[t.ID].above; above != nil; above = above.above {
+		for _, above := range s.allAbove(s.byID[t.ID]) {
 			below = below || stopped[above]
 		}
 		if below && t.Status < subagent.Stopping {
 			s.wrong("task %s is %v, and one above it was stopped", t.ID, t.Status)
 		}
-		if codeOf(t) == subagent.ParentGone && !below {
+		if codeOf(t) == subagent.ParentGone && !below && !s.wasStopped(s.byID[t.ID].run) {
 			s.wrong("task %s was stopped with an ancestor, and none was", t.ID)
+		}
+	}
+}
+
+// wasStopped reports whether one that was ever above a run was stopped, which may have gone
+// on since, or the run elsewhere.
+func (s *storm) wasStopped(r *run) (yes bool) {
+	known := map[*life]bool{}
+	var climb func(r *run)
+	climb = func(r *run) {
+		for _, st := range r.stays {
+			above, _, _ := s.trace(st.parent)
+			if above == nil || known[above] {
+				continue
+			}
+			known[above] = true
+			for _, o := range above.runs {
+				yes = yes || o.seen.Status >= subagent.Stopping && o.seen.Status != subagent.Completed
+				climb(o)
+			}
+		}
+	}
+	climb(r)
+	return yes
+}
+
+// checkRuns: a task has one run at a time, and each but the last has ended.
+func (s *storm) checkRuns(l *life, t subagent.Task) {
+	if t.Run != len(l.runs) {
+		s.wrong("task %s is in run %d of %d", l.id, t.Run, len(l.runs))
+	}
+	for i, r := range l.runs {
+		if r == nil || r.queued == 0 || i+1 < len(l.runs) && (r.ended == nil || l.runs[i+1] != nil && l.runs[i+1].began.Before(r.ended.Ended)) {
+			s.wrong("run %d of task %s has not begun, or not ended before the next: %+v", i+1, l.id, r)
 		}
 	}
 }
@@ -118,7 +157,7 @@ func (s *storm) checkTrees(tasks []subagent.Task) {
 func (s *storm) checkSpawn() {
 	roots := map[subagent.SessionID]bool{}
 	for _, l := range s.byID {
-		roots[l.root] = true
+		roots[s.rootOf(l)] = true
 	}
 	for root := range roots {
 		if n := s.live(root); n > s.cfg.Spawn.LivePerRoot {
@@ -131,7 +170,7 @@ func (s *storm) checkSpawn() {
 func (s *storm) live(root subagent.SessionID) int {
 	n := s.reserved[root]
 	for _, l := range s.byID {
-		if l.root == root && l.ended == nil {
+		if l.ended == nil && s.rootOf(l) == root {
 			n++
 		}
 	}
@@ -154,12 +193,14 @@ func (s *storm) checkLoose() {
 	}
 	for _, session := range s.client.Sessions() {
 		l := s.byID[session.Task]
-		again := s.isOut(l, subagenttest.OpAbort) // it is being stopped once more
-		if again || session.ID == sameID {
+		if kind, _ := kindOf(session.ID); kind == "t" {
+			l = s.bySess[session.ID]
+		}
+		if l == nil || session.ID == sameID || s.isOut(l, subagenttest.OpAbort) /* it is being stopped once more */ || s.begunSince(l) {
 			continue
 		}
 		if session.Running && l.ended != nil && mark(l.seen) == nil {
-			s.wrong("the child of task %s runs on, and the task is %v because of %v", l.id, l.ended.Status, l.ended.Reason)
+			s.wrong("the child of task %s runs on in %s, and run %d of the task is %v because of %v at %v; it was %+v", l.id, session.ID, l.number, l.ended.Status, l.ended.Reason, l.ended.Ended.Sub(s.born), l.answers)
 		}
 	}
 }
@@ -177,17 +218,18 @@ func mark(t subagent.Task) error {
 func (s *storm) checkOutcomes() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, l := range s.byID {
-		if l.ended != nil {
-			s.checkOutcome(l, *l.ended)
+	for _, r := range s.allRuns() {
+		if r.ended != nil {
+			s.checkOutcome(r, *r.ended)
 		}
 	}
 }
 
-func (s *storm) checkOutcome(l *life, t subagent.Task) {
-	create, prompt := l.answers[subagenttest.OpCreate], l.answers[subagenttest.OpPrompt]
+func (s *storm) checkOutcome(r *run, t subagent.Task) {
+	l := r.of
+	create, prompt := r.answers[subagenttest.OpCreate], r.answers[subagenttest.OpPrompt]
 	wins, fits := 0, true
-	if a := l.answers[subagenttest.OpAbort]; a.good() && a.at.Before(l.aborting.Add(s.cfg.AbortGrace)) && a.at.Equal(prompt.at) && t.Ended.Equal(a.at) && mark(t) == nil && prompt.said && t.Result.Text == "" {
+	if a := r.answers[subagenttest.OpAbort]; a.good() && a.at.Before(r.aborting.Add(s.cfg.AbortGrace)) && a.at.Equal(prompt.at) && t.Ended.Equal(a.at) && mark(t) == nil && prompt.said && t.Result.Run != t.Run {
 		s.wrong("what task %s had said when it was stopped is lost", l.id)
 	}
 	switch code := codeOf(t); code {
@@ -202,14 +244,14 @@ func (s *storm) checkOutcome(l *life, t subagent.Task) {
 	case subagent.PromptFailed:
 		fits = prompt.kind == "error"
 	case subagent.StartTimeout:
-		due := l.got.Add(s.cfg.Task.Start)
+		due := r.got.Add(s.cfg.Task.Start)
 		fits = !t.Ended.Before(due) && (create.kind == "" || !create.at.Before(due))
 	case subagent.QueueTimeout:
-		fits = l.got.IsZero() && t.Ended.Sub(t.Queued) == s.cfg.Task.QueueWait
+		fits = r.got.IsZero() && t.Ended.Sub(t.Queued) == s.cfg.Task.QueueWait
 	case subagent.ByUser, subagent.ByParent, subagent.Superseded:
 		wins = 1
-		if code == subagent.ByParent && l.gaveUp {
-			wins = l.wins
+		if code == subagent.ByParent && r.gaveUp {
+			wins = r.wins
 		}
 	case subagent.ByShutdown:
 		fits = !s.closing.IsZero()
@@ -223,10 +265,10 @@ func (s *storm) checkOutcome(l *life, t subagent.Task) {
 	if !fits {
 		s.wrong("task %s is %v because of %v; its Create was %+v, its Prompt %+v", l.id, t.Status, t.Reason, create, prompt)
 	}
-	if s.interrupts && wins == 1 && codeOf(t) == subagent.ByUser && l.wins == 0 {
+	if s.interrupts && wins == 1 && codeOf(t) == subagent.ByUser && r.wins == 0 {
 		wins = 0
 	}
-	if l.wins != wins {
-		s.wrong("task %s is %v because of %v, and %d say they ended it", l.id, t.Status, t.Reason, l.wins)
+	if r.wins != wins {
+		s.wrong("task %s is %v because of %v, and %d say they ended it", l.id, t.Status, t.Reason, r.wins)
 	}
 }

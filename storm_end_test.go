@@ -60,8 +60,10 @@ func (s *storm) takeParked() {
 func (s *storm) parents() (all []subagent.SessionID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, l := range s.byID {
-		all = append(all, l.in.Parent)
+	for _, r := range s.allRuns() {
+		for _, st := range r.stays {
+			all = append(all, st.parent)
+		}
 	}
 	slices.Sort(all)
 	return slices.Compact(all)
@@ -75,16 +77,17 @@ func (s *storm) checkTold() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.checkToldEvents()
-	for _, l := range s.byID {
-		if _, arrived := s.parent.At(l.id, 1); l.owed() && !s.told[l.id] && !s.perhaps[l.id] && !l.mayRead && !s.gone || s.told[l.id] && !arrived {
-			s.wrong("task %s of %q, %v because of %v, was not told to anybody", l.id, l.in.Parent, l.seen.Status, l.seen.Reason)
+	for _, r := range s.allRuns() {
+		k := r.notice()
+		if _, arrived := s.parent.At(k.task, k.run); r.owed() && !s.told[k] && !s.perhaps[k] && !r.of.mayRead && !s.gone || s.told[k] && !arrived {
+			s.wrong("run %d of task %s of %q, %v because of %v, was not told to anybody", k.run, k.task, r.parent(), r.seen.Status, r.seen.Reason)
 		}
 	}
 	if dropped > 0 && !s.gone {
 		s.wrong("%d notices were dropped, and no parent is gone", dropped)
 	}
 	for id, b := range s.mails {
-		if l := s.bySess[id]; l == nil && b.last != nil && !b.gone && !b.last.n.Final {
+		if l := s.bySess[id]; l == nil && b.last != nil && !b.gone && !b.last.n.Final && !b.last.thawed {
 			s.wrong("the last batch of %q is not final", id)
 		}
 	}
@@ -98,7 +101,7 @@ func (s *storm) fullBatch() {
 	} {
 		in.Parent, in.Prompt = subagent.SessionID(fmt.Sprint("fresh", i)), "work"
 		s.mu.Lock()
-		p := s.newPlace(in.Parent, in.Agent, in.Model, &life{})
+		p := s.newPlace(in.Parent, in.Agent, in.Model, &run{})
 		at, most := 6, 6 // once; and in all
 		for _, k := range p.shares {
 			if n := s.limitNow(k); n != subagent.Off {
@@ -195,7 +198,7 @@ func (s *storm) checkUnstopped(list *subagent.UnstoppedError) {
 		is := func(u subagent.UnstoppedCall) bool {
 			return u.Op == string(subagenttest.OpRelease) && u.Session == session
 		}
-		if !s.released[session] && !slices.ContainsFunc(s.listed, is) {
+		if !l.theirs && !s.released[session] && !slices.ContainsFunc(s.listed, is) {
 			s.wrong("session %q of task %s was not given up", session, l.id)
 		}
 	}
@@ -246,7 +249,8 @@ func (s *storm) end() {
 	for _, v := range append(s.client.Violations(), s.parent.Violations()...) {
 		var id subagent.SessionID
 		_, _ = fmt.Sscanf(v, "prompt of session %s after its release", &id)
-		if !strings.Contains(v, sameID) && !s.crossed[id] { // the host's own doing: it gave one id to two
+		theirs := strings.Contains(v, ", made for task t/")            // Track made it another's
+		if !theirs && !strings.Contains(v, sameID) && !s.crossed[id] { // the host's own doing: it gave one id to two
 			s.wrong("%s", v)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"maps"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -25,6 +24,10 @@ const (
 // follows says what a run's status may be after another.
 var follows = map[subagent.Status][]subagent.Status{
 	0:                    {subagent.Pending},
+	subagent.Completed:   {subagent.Pending}, // of the next run
+	subagent.Failed:      {subagent.Pending},
+	subagent.Cancelled:   {subagent.Pending},
+	subagent.Interrupted: {subagent.Pending},
 	subagent.Pending:     {subagent.Starting, subagent.Failed, subagent.Cancelled},
 	subagent.Starting:    {subagent.Running, subagent.Stopping, subagent.Failed},
 	subagent.Running:     {subagent.InputNeeded, subagent.Stopping, subagent.Completed, subagent.Failed, subagent.Interrupted},
@@ -46,8 +49,10 @@ type audience struct {
 type hearsay struct {
 	seq     uint64
 	topics  [8]int
-	status  subagent.Status // the last that was told
-	endings int
+	status  subagent.Status // the last that was told …
+	run     int             // … of this run
+	endings map[int]int     // by run
+	told    map[int]int
 }
 
 // hear checks an event against those before it.
@@ -57,7 +62,7 @@ func (a *audience) hear(s *storm, e subagent.Event) {
 	a.lost += e.Dropped
 	h := a.heard[e.Task.ID]
 	if h == nil {
-		h = &hearsay{}
+		h = &hearsay{endings: map[int]int{}, told: map[int]int{}}
 		a.heard[e.Task.ID] = h
 	}
 	whole := a.lost == 0
@@ -66,6 +71,9 @@ func (a *audience) hear(s *storm, e subagent.Event) {
 	}
 	h.seq = e.Seq
 	h.topics[e.Topic]++
+	if e.Topic == subagent.TopicTold {
+		h.told[e.Run]++
+	}
 	if e.Topic != subagent.TopicStatus {
 		if whole && e.Task.Status != h.status {
 			s.wrong("%s hears of a %v of task %s, which is %v, and was told it is %v", a.name, e.Topic, e.Task.ID, e.Task.Status, h.status)
@@ -75,9 +83,12 @@ func (a *audience) hear(s *storm, e subagent.Event) {
 	if whole && !slices.Contains(follows[h.status], e.Task.Status) {
 		s.wrong("%s hears that task %s is %v after %v", a.name, e.Task.ID, e.Task.Status, h.status)
 	}
-	h.status = e.Task.Status
+	if goesOn := h.run == 0 || h.status.Terminal(); e.Run != e.Task.Run || whole && (e.Run == h.run+1) != goesOn {
+		s.wrong("%s hears that run %d of task %s, in run %d, is %v, and it was in run %d", a.name, e.Run, e.Task.ID, e.Task.Run, e.Task.Status, h.run)
+	}
+	h.status, h.run = e.Task.Status, e.Run
 	if e.Task.Status.Terminal() {
-		h.endings++
+		h.endings[e.Run]++
 		s.sees(a.name, e.Task)
 	}
 }
@@ -89,7 +100,7 @@ func (s *storm) listen() {
 		return
 	}
 	s.subscriber("who keeps up", func(int) bool { return true },
-		subagent.TopicStatus, subagent.TopicSession, subagent.TopicProgress, subagent.TopicTold)
+		subagent.TopicStatus, subagent.TopicSession, subagent.TopicProgress, subagent.TopicTold, subagent.TopicMoved)
 	r := s.dice("subscriber")
 	s.subscriber("who looks away", func(int) bool {
 		if r.IntN(20) == 0 {
@@ -241,24 +252,33 @@ func (s *storm) checkEvents() {
 			if h == nil {
 				h = &hearsay{}
 			}
-			if h.endings > 1 || !partly && (h.endings != 1 || l.ended == nil || h.status != l.ended.Status) {
-				s.wrong("%s hears of %d endings of task %s, and that it is %v", a.name, h.endings, l.id, h.status)
+			for i := range l.runs {
+				if n := h.endings[i+1]; n > 1 || !partly && n != 1 {
+					s.wrong("%s hears of %d endings of run %d of task %s", a.name, n, i+1, l.id)
+				}
+			}
+			if !partly && (l.ended == nil || h.status != l.ended.Status) {
+				s.wrong("%s hears that task %s is %v", a.name, l.id, h.status)
 			}
 			if !partly && !a.plain && l.ended != nil {
-				s.whole(a, h, *l.ended)
+				s.whole(a, l, h, *l.ended)
 			}
 		}
 		a.mu.Unlock()
 	}
 }
 
-// whole sees that a task's session and its progress were told of.
-func (s *storm) whole(a *audience, h *hearsay, t subagent.Task) {
-	sessions, session := h.topics[subagent.TopicSession], t.Session != ""
+// whole sees that a task's session, if it is its own, and its progress were told of, and its
+// moves.
+func (s *storm) whole(a *audience, l *life, h *hearsay, t subagent.Task) {
+	sessions, session := h.topics[subagent.TopicSession], t.Session != "" && !l.theirs
 	heard := h.topics[subagent.TopicProgress] > 0
 	if sessions > 1 || sessions == 1 != session || heard != !t.Progress.LastActivity.IsZero() {
 		s.wrong("%s hears %d times of a session of task %s, which has %q, and of its progress: %v; it was last active at %v",
 			a.name, sessions, t.ID, t.Session, heard, t.Progress.LastActivity)
+	}
+	if n := l.moves(); h.topics[subagent.TopicMoved] != n {
+		s.wrong("%s hears of %d moves of task %s, and there were %d", a.name, h.topics[subagent.TopicMoved], t.ID, n)
 	}
 }
 
@@ -269,14 +289,14 @@ func (s *storm) checkToldEvents() {
 			continue
 		}
 		a.mu.Lock()
-		for id := range maps.Keys(s.byID) {
-			n := 0
-			if h := a.heard[id]; h != nil {
-				n = h.topics[subagent.TopicTold]
+		for _, r := range s.allRuns() {
+			n, k := 0, r.notice()
+			if h := a.heard[k.task]; h != nil {
+				n = h.told[k.run]
 			}
-			_, arrived := s.parent.At(id, 1)
-			if s.told[id] && n == 0 && a.lost == 0 || n > 0 && !arrived {
-				s.wrong("%s hears %d times that task %s was told, and it was: %v", a.name, n, id, arrived)
+			_, arrived := s.parent.At(k.task, k.run)
+			if s.told[k] && n == 0 && a.lost == 0 || n > 0 && !arrived {
+				s.wrong("%s hears %d times that run %d of task %s was told, and it was: %v", a.name, n, k.run, k.task, arrived)
 			}
 		}
 		a.mu.Unlock()

@@ -3,6 +3,7 @@ package subagent_test
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"runtime"
 	"strings"
 	"time"
@@ -38,7 +39,7 @@ func (h host) Create(ctx context.Context, req subagent.CreateRequest) (id subage
 }
 
 func (h host) Prompt(ctx context.Context, id subagent.SessionID, p subagent.Prompt) (r subagent.Result, err error) {
-	l := h.s.prompted(p.Task, id)
+	l := h.s.promptedIn(id, p)
 	c, over := h.s.enter(subagenttest.OpPrompt, l, id), false
 	defer func() {
 		o := result(over, err, strings.TrimSpace(r.Text) == "" && !r.Empty)
@@ -67,6 +68,9 @@ func (h host) Abort(ctx context.Context, id subagent.SessionID) (err error) {
 
 func (h host) Release(ctx context.Context, id subagent.SessionID) error {
 	c := h.s.enter(subagenttest.OpRelease, nil, id)
+	if kind, _ := kindOf(id); kind == "t" {
+		h.s.wrong("session %s is given up, and is not ours", id)
+	}
 	defer h.s.leave(c, outcome{})
 	return h.Client.Release(ctx, id)
 }
@@ -75,7 +79,7 @@ func (h host) Release(ctx context.Context, id subagent.SessionID) error {
 // begins although the call has failed by that. What was started together by fullBatch
 // is there together.
 func (s *storm) cross(ctx context.Context, l *life) {
-	r := s.dice("cross", l.name)
+	r := s.dice("cross", l.origin)
 	switch {
 	case strings.HasPrefix(l.name, "fresh"):
 		time.Sleep(time.Second)
@@ -93,7 +97,7 @@ func (s *storm) cross(ctx context.Context, l *life) {
 
 // act has a child do things of its own in the middle of its Prompt.
 func (s *storm) act(ctx context.Context, l *life, when string, mayBlock bool) {
-	r := s.dice("act", l.name, when)
+	r := s.dice("act", l.origin, when)
 	if s.calm.Load() || l.plain || r.IntN(5) > 1 {
 		return
 	}
@@ -103,9 +107,9 @@ func (s *storm) act(ctx context.Context, l *life, when string, mayBlock bool) {
 		if s.calm.Load() {
 			return
 		}
-		name := l.name + "." + when[:1] + string(rune('0'+i))
-		switch n := r.IntN(9); {
-		case n < 4 && l.depth < 4:
+		name := l.origin + "." + when[:1] + string(rune('0'+i))
+		switch n := r.IntN(10); {
+		case n < 4 && s.depthOf(l) < 4:
 			s.launch(name, s.input(r, name, l.session))
 		case n == 4:
 			s.cancel(ctx, r, l) // itself
@@ -115,6 +119,10 @@ func (s *storm) act(ctx context.Context, l *life, when string, mayBlock bool) {
 			s.drain(l.session, 0, r.IntN(2) == 0)
 		case n == 7 && mayBlock:
 			s.do(ctx, name, s.input(r, name, l.session))
+		case n == 9:
+			if other, ok := s.target(r); ok {
+				s.resume(r, name, other.id, l.session)
+			}
 		case n == 8 && mayBlock:
 			_, err := s.m.WaitAll(ctx, subagent.Filter{Under: l.session})
 			s.allowed(err)
@@ -134,7 +142,11 @@ func (p receiver) Notify(ctx context.Context, n subagent.Notification) (d subage
 	defer func() { p.s.cameBack(c, n, d, over && err == nil) }()
 	if r := p.s.dice("reply", n.Parent, len(n.Notices), try); !p.s.calm.Load() && r.IntN(4) == 0 {
 		name := string(n.Parent) + "'" + string(rune('0'+try%10)) + string(rune('0'+len(n.Notices)%10))
-		switch r.IntN(4) {
+		switch r.IntN(5) {
+		case 4:
+			if len(n.Notices) > 0 {
+				p.s.resume(r, name, n.Notices[0].Task, "")
+			}
 		case 0:
 			p.s.launch(name, p.s.input(r, name, n.Parent))
 		case 1:
@@ -152,6 +164,9 @@ func (p receiver) Notify(ctx context.Context, n subagent.Notification) (d subage
 
 // hostScript is the misbehaving host.
 func (s *storm) hostScript(c subagenttest.Call) subagenttest.Action {
+	if kind, _ := kindOf(subagent.SessionID(c.Task)); kind == "t" {
+		return s.theirScript(c)
+	}
 	l := s.known(c.Task)
 	r := s.dice(l.name, c.Op, c.N)
 	switch {
@@ -164,15 +179,30 @@ func (s *storm) hostScript(c subagenttest.Call) subagenttest.Action {
 	case l.plain:
 		return subagenttest.Action{}
 	}
-	a := subagenttest.Action{}
+	return s.action(r, c.Op)
+}
+
+// action is what a call does that may fail.
+func (s *storm) action(r *rand.Rand, op subagenttest.Op) (a subagenttest.Action) {
+	if s.calm.Load() {
+		return subagenttest.Action{Delay: time.Millisecond}
+	}
 	if r.Float64() < s.faults {
-		a = faults[c.Op][r.IntN(len(faults[c.Op]))]
+		a = faults[op][r.IntN(len(faults[op]))]
 	}
 	if a.Panic == errExit {
 		runtime.Goexit()
 	}
-	a.Delay += s.while(r, longest[c.Op])
+	a.Delay += s.while(r, longest[op])
 	return a
+}
+
+// depthOf is how deep what a task launches will be.
+func (s *storm) depthOf(l *life) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, _, depth := s.trace(l.parent())
+	return depth
 }
 
 var longest = map[subagenttest.Op]time.Duration{

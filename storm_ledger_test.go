@@ -17,6 +17,7 @@ type ledger struct {
 	stamp  int // counts what happens, so that one thing is known to be before another
 	rounds int // rests so far
 	lives  map[string]*life
+	asked  map[string]*run // by origin: all that were, and not refused
 	byID   map[subagent.TaskID]*life
 	bySess map[subagent.SessionID]*life
 	lines  map[subagent.Key]*line
@@ -29,15 +30,19 @@ type ledger struct {
 	lastOut    map[call]time.Time // when such a call last returned; its entry is zero
 	mails      map[subagent.SessionID]*mail
 	posts      []*post // not judged yet
-	told       map[subagent.TaskID]bool
+	told       map[toldRun]bool
 	claims     []claim
-	perhaps    map[subagent.TaskID]bool // told, or to be told to the next above
-	gone       bool                     // some parent is
-	interrupts bool                     // a parent was interrupted, which may have stopped its children
-	hushing    int                      // cancels of many that tell nobody and have not returned
+	perhaps    map[toldRun]bool // told, or to be told to the next above
+	gone       bool             // some parent is
+	moving     bool             // some task is, or was, to move to another parent
+	interrupts bool             // a parent was interrupted, which may have stopped its children
+	hushing    int              // cancels of many that tell nobody and have not returned
 
 	reserved, total map[subagent.SessionID]int // places under the spawn limits, by root
-	working         map[string]time.Time       // operations that have not returned
+	launches        map[subagent.SessionID]int // of the total, those that did not move there
+	turns           map[subagent.SessionID]*theirTurn
+	askings         map[subagent.SessionID]*asking
+	working         map[string]time.Time // operations that have not returned
 	closing         time.Time
 	released        map[subagent.SessionID]bool // there was a call …
 	crossed         map[subagent.SessionID]bool // … while a Prompt was out
@@ -48,46 +53,12 @@ type ledger struct {
 
 func newLedger() ledger {
 	return ledger{
-		lives: map[string]*life{}, byID: map[subagent.TaskID]*life{}, bySess: map[subagent.SessionID]*life{},
+		lives: map[string]*life{}, asked: map[string]*run{}, byID: map[subagent.TaskID]*life{}, bySess: map[subagent.SessionID]*life{},
 		lines: map[subagent.Key]*line{}, out: map[*call]bool{}, lastOut: map[call]time.Time{},
-		mails: map[subagent.SessionID]*mail{}, told: map[subagent.TaskID]bool{}, perhaps: map[subagent.TaskID]bool{},
+		mails: map[subagent.SessionID]*mail{}, told: map[toldRun]bool{}, perhaps: map[toldRun]bool{},
+		launches: map[subagent.SessionID]int{}, turns: map[subagent.SessionID]*theirTurn{}, askings: map[subagent.SessionID]*asking{},
 		reserved: map[subagent.SessionID]int{}, total: map[subagent.SessionID]int{}, working: map[string]time.Time{}, released: map[subagent.SessionID]bool{}, crossed: map[subagent.SessionID]bool{},
 	}
-}
-
-// life is what is known about one task.
-type life struct {
-	place
-	name      string // its choices are keyed by it
-	in        subagent.LaunchInput
-	plain     bool // its host does nothing wrong
-	overtaken bool // its Prompt reaches the host after its Abort
-	id        subagent.TaskID
-	made      subagent.SessionID // as its Create returned it
-	session   subagent.SessionID // as its Prompt got it
-	above     *life              // the nearest ancestor that is a task
-	root      subagent.SessionID
-	depth     int
-	asked     time.Time
-	began     time.Time // Launch returned
-	slow      bool      // Launch may have waited for the host
-
-	creating bool // a Create is out
-
-	introduced, barred bool // its hook was called; and its context ended before its time
-	intro              time.Time
-
-	answers  map[subagenttest.Op]outcome
-	seen     subagent.Task  // as last seen
-	stops    time.Time      // first seen stopping
-	aborting time.Time      // its first Abort
-	ended    *subagent.Task // as it ended
-	wins     int            // cancels that say they ended it
-	gaveUp   bool           // a Do has cancelled it, or tried
-	mayHush  bool           // somebody tried to end it without a word
-	hushed   bool           // and won
-	mayRead  bool           // its parent read how it ended, or tried
-	read     bool           // and nothing was on its way by then
 }
 
 // outcome is how a call came back.
@@ -104,6 +75,7 @@ func (o outcome) good() bool { return o.kind == "good" }
 type call struct {
 	op      subagenttest.Op
 	life    *life
+	run     *run
 	session subagent.SessionID
 	entered time.Time
 }
@@ -120,8 +92,11 @@ func (s *storm) known(id subagent.TaskID) *life {
 	if l := s.byID[id]; l != nil {
 		return l
 	}
-	return &life{}
+	return nobody()
 }
+
+// nobody is a task that is not known.
+func nobody() *life { return &life{run: &run{}} }
 
 // kindOf parts what is before the first slash of a session from the rest.
 func kindOf(id subagent.SessionID) (kind string, rest subagent.SessionID) {
@@ -131,43 +106,40 @@ func kindOf(id subagent.SessionID) (kind string, rest subagent.SessionID) {
 
 // trace finds out where a child of a session stands, as the manager should.
 func (s *storm) trace(parent subagent.SessionID) (above *life, root subagent.SessionID, depth int) {
-	if l := s.bySess[parent]; l != nil {
-		return l, l.root, l.depth + 1
+	root = parent
+	for depth = 1; depth < 1000; depth++ { // while two move at once the ledger may go in a circle
+		kind, rest := kindOf(root)
+		switch l := s.bySess[root]; {
+		case l != nil:
+			if above == nil {
+				above = l
+			}
+			root = l.parent()
+		case kind == "f":
+			root = rest
+		default:
+			return above, root, depth
+		}
 	}
-	if kind, rest := kindOf(parent); kind == "f" {
-		above, root, depth = s.trace(rest)
-		return above, root, depth + 1
-	}
-	return nil, parent, 1
+	return above, root, depth
 }
 
 // asks opens the record of a task that is about to be launched.
 func (s *storm) asks(name string, in subagent.LaunchInput) *life {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.lives[name] != nil {
-		name += "+"
-	}
-	l := &life{name: name, in: in, plain: strings.HasPrefix(name, "crowd"), asked: time.Now(), answers: map[subagenttest.Op]outcome{}}
-	l.mayHush = s.hushing > 0
-	l.slow = s.faults > 0 || strings.HasPrefix(string(in.Parent), "f")
-	l.above, l.root, l.depth = s.trace(in.Parent)
-	l.place = s.newPlace(in.Parent, in.Agent, in.Model, l)
-	s.lives[name] = l
-	s.line(l.key).add(&l.place)
-	l.in.Labels = map[string]string{"n": name}
-	return l
+	return s.asksLocked(name, in)
 }
 
-// bind learns the id of a task, from whoever sees it first.
-func (s *storm) bind(l *life, id subagent.TaskID) {
-	if l.id != "" && l.id != id || s.byID[id] != nil && s.byID[id] != l {
-		s.wrong("task %s of launch %s has been another before", id, l.name)
+func (s *storm) asksLocked(name string, in subagent.LaunchInput) *life {
+	for s.lives[name] != nil || s.asked[name] != nil {
+		name += "+"
 	}
-	if l.id == "" { // it is read without the lock by those who have found it here
-		l.id = id
-		s.byID[id] = l
-	}
+	l := &life{name: name, plain: strings.HasPrefix(name, "crowd")}
+	in.Labels = map[string]string{"n": name}
+	l.run = s.opens(l, name, in)
+	s.lives[name] = l
+	return l
 }
 
 // launched closes what asks has opened.
@@ -179,30 +151,45 @@ func (s *storm) launched(l *life, t subagent.Task, err error) {
 			s.wrong("launch %s was refused with %v, and task %s was made", l.name, err, l.id)
 		}
 		delete(s.lives, l.name)
-		s.line(l.key).drop(&l.place)
+		s.refused(l.run)
 		return
 	}
-	s.joined(l, t)
+	s.joined(s.bind(l, t), t)
 }
 
-// joined takes in that a launch was carried out: when it returned, or, for a Do that
-// goes on waiting, at the next rest.
-func (s *storm) joined(l *life, t subagent.Task) {
-	s.bind(l, t.ID)
-	if l.queued != 0 {
+// joined takes in that a run has begun: when the call that began it returned, or, for a
+// Do that goes on waiting, at the next rest.
+func (s *storm) joined(r *run, t subagent.Task) {
+	if r.queued != 0 {
 		return
 	}
-	l.began = time.Now()
-	s.queue(&l.place)
-	s.total[l.root]++
-	if t.Root != l.root || t.Depth != l.depth || t.Key != l.key || t.Parent != l.in.Parent {
-		s.wrong("task %s of %q has root %q, depth %d and key %v, and should have %q, %d and %v", t.ID, t.Parent, t.Root, t.Depth, t.Key, l.root, l.depth, l.key)
+	r.began = time.Now()
+	r.stays[0].from = r.began
+	s.queue(&r.place)
+	l := r.of
+	if r.number > 1 {
+		s.goesOn(r)
+		return
 	}
-	if most := s.cfg.Spawn.TotalPerRoot; most != subagent.Off && s.total[l.root] > most {
-		s.wrong("root %q has launched %d, and %d are allowed", l.root, s.total[l.root], most)
+	_, root, depth := s.trace(l.parent())
+	s.total[root]++
+	s.launches[root]++
+	if len(r.stays) == 1 { // else it has moved since
+		s.standsAt(l, t)
 	}
-	if l.depth > s.cfg.Spawn.Depth {
-		s.wrong("task %s has depth %d of %d", t.ID, l.depth, s.cfg.Spawn.Depth)
+	if most := s.cfg.Spawn.TotalPerRoot; most != subagent.Off && s.launches[root] > most {
+		s.wrong("root %q has launched %d, and %d are allowed", root, s.launches[root], most)
+	}
+	if depth > s.cfg.Spawn.Depth {
+		s.wrong("task %s has depth %d of %d", t.ID, depth, s.cfg.Spawn.Depth)
+	}
+}
+
+// standsAt sees that a task is where it was put.
+func (s *storm) standsAt(l *life, t subagent.Task) {
+	_, root, depth := s.trace(l.parent())
+	if t.Root != root || t.Depth != depth || t.Key != l.key || t.Parent != l.parent() {
+		s.wrong("task %s of %q has root %q, depth %d and key %v, and should have %q, %d and %v", t.ID, t.Parent, t.Root, t.Depth, t.Key, root, depth, l.key)
 	}
 }
 
@@ -215,7 +202,7 @@ func (s *storm) started(req subagent.CreateRequest) *life {
 		s.wrong("a Create for launch %q, which nobody knows", req.Labels["n"])
 		return &life{}
 	}
-	s.bind(l, req.Task)
+	s.bind(l, subagent.Task{ID: req.Task, Run: 1, Origin: l.name})
 	if !l.got.IsZero() || !l.left.IsZero() {
 		s.wrong("task %s was started twice, or after its end", l.id)
 	}
@@ -230,24 +217,46 @@ func (s *storm) started(req subagent.CreateRequest) *life {
 	return l
 }
 
-// prompted takes in that a Prompt has begun: the session is the task's.
-func (s *storm) prompted(id subagent.TaskID, session subagent.SessionID) *life {
+// promptedIn takes in that a Prompt, or an Attach, has begun: the session is the task's, and
+// the run has its lease.
+func (s *storm) promptedIn(session subagent.SessionID, p subagent.Prompt) *life {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l := s.byID[id]
+	t, err := s.m.Get(p.Task) // only it knows which run that is
+	if err != nil {
+		s.wrong("a Prompt for task %s, which nobody launched: %v", p.Task, err)
+		return nobody()
+	}
+	l := s.lifeOf(t)
 	if l == nil {
-		s.wrong("a Prompt for task %s, which nobody created", id)
-		return &life{}
+		return nobody()
 	}
-	if l.session != "" || !s.closed.IsZero() {
-		s.wrong("a second Prompt for task %s, or one after the end", id)
+	r := s.bind(l, t)
+	if r.prompted || !s.closed.IsZero() || l.session != "" && l.session != session || t.Attempt != p.Attempt {
+		s.wrong("run %d of task %s is prompted twice, or after the end, or in another session", t.Run, p.Task)
 	}
-	if l.introduced != (s.cfg.Hooks.SessionCreated != nil) || l.barred || l.introduced && time.Since(l.intro) > hookTime {
-		s.wrong("task %s is prompted, and its hook was called: %v, at %v; stopped in it: %v", id, l.introduced, l.intro.Sub(s.born), l.barred)
+	r.prompted = true
+	if r.again {
+		s.goesInto(r, session)
+		s.took(&r.place)
+	} else if l.introduced != (s.cfg.Hooks.SessionCreated != nil) || l.barred || l.introduced && time.Since(l.intro) > hookTime {
+		s.wrong("task %s is prompted, and its hook was called: %v, at %v; stopped in it: %v", l.id, l.introduced, l.intro.Sub(s.born), l.barred)
 	}
 	l.session = session
 	s.bySess[session] = l
 	return l
+}
+
+// goesInto sees that nothing of an earlier run can do the new one harm.
+func (s *storm) goesInto(r *run, session subagent.SessionID) {
+	for c := range s.out {
+		if c.session == session && (c.op == subagenttest.OpAbort || c.op == subagenttest.OpPrompt) {
+			s.wrong("run %d of task %s is prompted, and a %s of its session is out since %v", r.number, r.of.id, c.op, c.entered.Sub(s.born))
+		}
+	}
+	if !s.closing.IsZero() && s.closing.Before(time.Now()) {
+		s.wrong("run %d of task %s was started in a shutdown that began at %v", r.number, r.of.id, s.closing.Sub(s.born))
+	}
 }
 
 // enter and leave keep account of the calls that are out, and of how they came back.
@@ -258,6 +267,9 @@ func (s *storm) enter(op subagenttest.Op, l *life, id subagent.SessionID) *call 
 		l = s.bySess[id]
 	}
 	c := &call{op: op, life: l, session: id, entered: time.Now()}
+	if l != nil {
+		c.run = l.run
+	}
 	s.out[c] = true
 	if op == subagenttest.OpRelease {
 		s.released[id] = true
@@ -273,13 +285,13 @@ func (s *storm) leave(c *call, o outcome) {
 	defer s.mu.Unlock()
 	delete(s.out, c)
 	o.at = time.Now()
-	s.lastOut[call{op: c.op, life: c.life, session: c.session}] = o.at
-	l := c.life
+	s.lastOut[call{op: c.op, life: c.life, run: c.run, session: c.session}] = o.at
+	l := c.run
 	switch {
 	case l == nil:
 		return
 	case c.op == subagenttest.OpCreate:
-		l.creating, l.made = false, o.made
+		l.creating, l.of.made = false, o.made
 	case c.op == subagenttest.OpAbort && l.aborting.IsZero():
 		l.aborting = c.entered
 	}
@@ -313,12 +325,13 @@ func (s *storm) isOut(l *life, ops ...subagenttest.Op) bool {
 // refusing reports whether a task, or one above it, takes its descendants with it.
 // It asks the manager: nobody else knows the instant.
 func (s *storm) refusing(l *life) bool {
-	for ; l != nil; l = l.above {
-		if t, err := s.m.Get(l.id); err == nil && t.Status >= subagent.Stopping && t.Status != subagent.Completed {
-			return true
-		}
+	if l == nil {
+		return false
 	}
-	return false
+	return slices.ContainsFunc(append(s.allAbove(l), l), func(l *life) bool {
+		t, err := s.m.Get(l.id)
+		return err == nil && t.Status >= subagent.Stopping && t.Status != subagent.Completed
+	})
 }
 
 // sees compares what a caller was shown of an ended run with what others were.
@@ -326,7 +339,7 @@ func (s *storm) sees(who string, t subagent.Task) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if l := s.lifeOf(t); l != nil {
-		s.see(who, l, t)
+		s.see(who, s.bind(l, t), t)
 	}
 }
 
@@ -336,41 +349,65 @@ func (s *storm) lifeOf(t subagent.Task) *life {
 	if l == nil {
 		s.wrong("task %s is shown, and nobody launched it", t.ID)
 	} else {
-		s.bind(l, t.ID)
+		s.bind(l, t)
 	}
 	return l
 }
 
-func (s *storm) see(who string, l *life, t subagent.Task) {
-	before := l.seen
-	l.seen = t
+func (s *storm) see(who string, r *run, t subagent.Task) {
+	before := r.seen
+	r.seen = t
 	ended := before.Status.Terminal()
 	if !t.Status.Terminal() && ended {
-		l.seen = before // an older look that arrives late, unless it comes from a rest
+		r.seen = before // an older look that arrives late, unless it comes from a rest
 		if who == "the list" {
-			s.wrong("task %s was %v and is %v", t.ID, before.Status, t.Status)
+			s.wrong("run %d of task %s was %v and is %v", t.Run, t.ID, before.Status, t.Status)
 		}
 		return
 	}
 	switch {
-	case ended && !sameEnding(*l.ended, t):
-		s.wrong("%s shows task %s as %v because of %v at %v; it ended as %v because of %v at %v",
-			who, t.ID, t.Status, t.Reason, t.Ended, before.Status, before.Reason, l.ended.Ended)
+	case ended && !sameEnding(*r.ended, t):
+		s.wrong("%s shows run %d of task %s as %v because of %v at %v; it ended as %v because of %v at %v",
+			who, t.Run, t.ID, t.Status, t.Reason, t.Ended, before.Status, before.Reason, r.ended.Ended)
 	case before.Status == subagent.Stopping && t.Status.Terminal() && (t.Status == subagent.Completed || codeOf(t) != codeOf(before)):
 		s.wrong("task %s was stopping because of %v and is %v because of %v", t.ID, before.Reason, t.Status, t.Reason)
 	}
-	if t.Status == subagent.Stopping && l.stops.IsZero() {
-		l.stops = time.Now()
+	if t.Status == subagent.Stopping && r.stops.IsZero() {
+		r.stops = time.Now()
+	}
+	if r.got.IsZero() && !t.Started.IsZero() && t.Status >= subagent.Stopping {
+		s.tookUnseen(r, t.Started)
 	}
 	if t.Status.Terminal() && !ended {
-		l.ended = &t
-		s.gaveBack(&l.place, t.Ended)
+		r.ended, r.end = &t, s.tick()
+		s.gaveBack(&r.place, t.Ended)
+	}
+	s.seeResult(who, r, t)
+}
+
+// seeResult sees that what a run shows as its result, as long as it has none of its own, is
+// that of the run before.
+func (s *storm) seeResult(who string, r *run, t subagent.Task) {
+	if t.Result.Run == t.Run {
+		return
+	}
+	var want subagent.Result
+	if t.Run > 1 {
+		before := r.of.runs[t.Run-2]
+		if before == nil || before.ended == nil {
+			return // it is not known yet
+		}
+		want = before.ended.Result
+	}
+	if t.Result != want {
+		s.wrong("%s shows run %d of task %s with the result %.20q of run %d, and that before it had %.20q of run %d", who, t.Run, t.ID, t.Result.Text, t.Result.Run, want.Text, want.Run)
 	}
 }
 
 func sameEnding(a, b subagent.Task) bool {
 	return a.Status == b.Status && codeOf(a) == codeOf(b) && a.Ended.Equal(b.Ended) && a.Run == b.Run &&
-		a.Result.Text == b.Result.Text && a.Result.Partial == b.Result.Partial && a.Session == b.Session && maps.Equal(a.Labels, b.Labels)
+		a.Result.Text == b.Result.Text && a.Result.Partial == b.Result.Partial && a.Result.Run == b.Result.Run &&
+		a.Session == b.Session && a.Origin == b.Origin && maps.Equal(a.Labels, b.Labels)
 }
 
 func codeOf(t subagent.Task) subagent.ReasonCode {

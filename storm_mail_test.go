@@ -2,6 +2,7 @@ package subagent_test
 
 import (
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/seed-48fd9ae4/subagent"
@@ -63,13 +64,16 @@ func (s *storm) posted(n subagent.Notification, drained bool) *post {
 		}
 		return p
 	}
+	if l := s.bySess[n.Parent]; b.cur != nil && l != nil && (s.askingAt(n.Parent).out > 0 || !l.asked.Before(b.cur.made) && l.number > 1) {
+		b.cur = nil // it went to the next above when the last run ended
+	}
 	if b.cur != nil {
 		s.wrong("%q gets another batch before the last one, %s, was taken", n.Parent, b.cur.n.ID)
 	}
 	p := &post{n: n, made: time.Now(), drained: drained, since: b.free, puts: b.puts}
 	for _, notice := range n.Notices {
-		if l := s.byID[notice.Task]; l != nil && l.read {
-			s.wrong("%q is told of task %s, which it has read before", n.Parent, l.id)
+		if r := s.runOf(notice); r != nil && r.read {
+			s.wrong("%q is told of run %d of task %s, which it has read before", n.Parent, r.number, r.of.id)
 		}
 	}
 	b.batches[n.ID], b.cur, b.last = p, p, p
@@ -90,7 +94,7 @@ func (s *storm) sent(n subagent.Notification) (c *call, try int) {
 	if !s.closed.IsZero() && s.closed.Before(time.Now()) { // in that instant it is listed
 		s.wrong("%q is told after the manager was closed", n.Parent)
 	}
-	if l := s.bySess[n.Parent]; l != nil && l.ended != nil && l.ended.Ended.Before(time.Now()) {
+	if l := s.bySess[n.Parent]; l != nil && s.askingAt(n.Parent).out == 0 && l.ended != nil && l.ended.Ended.Before(time.Now()) {
 		s.wrong("%q is told though its task %s ended before", n.Parent, l.id)
 	}
 	if n.Handover != subagent.HandOffer && (s.bySess[n.Parent] != nil || s.cfg.Mailbox.BusyMax == subagent.Off) {
@@ -127,12 +131,12 @@ func (s *storm) cameBack(c *call, n subagent.Notification, d subagent.Delivery, 
 		return
 	}
 	if answered && d == subagent.Accepted {
-		b.puts = n.Handover == subagent.HandDeposit || b.puts && !n.Wake
+		b.puts = n.Handover == subagent.HandDeposit && s.wants(n) || b.puts && !n.Wake
 	}
 	switch {
 	case answered && d == subagent.Accepted && s.bySess[n.Parent] != nil:
 		b.cur, b.free = nil, time.Now()
-		s.claims = append(s.claims, claim{p, s.bySess[n.Parent], time.Now()})
+		s.claims = append(s.claims, claim{p, s.bySess[n.Parent].run, time.Now()})
 	case answered && d == subagent.Accepted:
 		s.taken(b, p)
 	case answered && d == subagent.Gone:
@@ -148,6 +152,12 @@ func (s *storm) cameBack(c *call, n subagent.Notification, d subagent.Delivery, 
 	}
 }
 
+// wants reports whether a batch asks for a turn, or may, which its deposit does not say.
+func (s *storm) wants(n subagent.Notification) bool {
+	failed := func(n subagent.Notice) bool { return n.Status != subagent.Completed }
+	return s.cfg.Mailbox.WakeEach || n.Final || slices.ContainsFunc(n.Notices, failed)
+}
+
 // taken takes in that a parent has a batch.
 func (s *storm) taken(b *mail, p *post) {
 	b.cur, b.free, b.tries = nil, time.Now(), 0
@@ -155,34 +165,37 @@ func (s *storm) taken(b *mail, p *post) {
 		b.finals = append(b.finals, p.made)
 	}
 	for _, n := range p.n.Notices {
-		if s.told[n.Task] {
-			s.wrong("task %s was told twice, the second time to %q", n.Task, p.n.Parent)
+		k := toldRun{n.Task, n.Run}
+		if s.told[k] {
+			s.wrong("run %d of task %s was told twice, the second time to %q", n.Run, n.Task, p.n.Parent)
 		}
-		s.told[n.Task] = true
+		s.told[k] = true
 	}
 }
 
 // claim is a batch that the session of a child took.
 type claim struct {
 	p  *post
-	by *life
+	by *run // that the child was in
 	at time.Time
 }
 
 // settleClaims counts what children took while they worked. What one took after its end
-// is told to the next above; in the instant of its end, or if it was stopped some time
-// later, it may be.
+// is told to the next above; in the instant of its end, or of the beginning of its next
+// run, or if it was stopped some time later, it may be.
 func (s *storm) settleClaims() {
 	for _, c := range s.claims {
-		switch end := c.by.ended; {
-		case end == nil && c.by.seen.Status != subagent.Stopping, end != nil && end.Ended.After(c.at) && end.Status == subagent.Completed:
+		end, next := c.by.ended, c.by.later()
+		again := next != nil && !next.asked.After(c.at)
+		switch {
+		case !again && (end == nil && c.by.seen.Status != subagent.Stopping || end != nil && end.Ended.After(c.at) && end.Status == subagent.Completed):
 			b := s.mail(c.p.n.Parent)
 			cur, free := b.cur, b.free
 			s.taken(b, c.p)
 			b.cur, b.free = cur, free
-		case end == nil, end.Ended.Equal(c.at), end.Ended.After(c.at):
+		case again, end == nil, end.Ended.Equal(c.at), end.Ended.After(c.at):
 			for _, n := range c.p.n.Notices {
-				s.perhaps[n.Task] = true
+				s.perhaps[toldRun{n.Task, n.Run}] = true
 			}
 		}
 	}
@@ -212,7 +225,7 @@ func (s *storm) drain(id subagent.SessionID, keep time.Duration, delivered bool)
 	switch by := s.bySess[id]; {
 	case delivered && by != nil:
 		b.cur, b.free = nil, time.Now()
-		s.claims = append(s.claims, claim{p, by, time.Now()})
+		s.claims = append(s.claims, claim{p, by.run, time.Now()})
 	case delivered:
 		s.taken(b, p)
 	}
@@ -226,15 +239,16 @@ func (s *storm) drain(id subagent.SessionID, keep time.Duration, delivered bool)
 }
 
 // sample sees that a parent which is owed something never seems to be owed less,
-// whatever happens meanwhile. Only roots: their children are told of in any case.
+// whatever happens meanwhile. Only roots: their children are told of in any case. What
+// may be moving elsewhere just now is left out.
 func (s *storm) sample(parent subagent.SessionID) {
 	s.mu.Lock()
-	var expect []*life
-	ended := map[*life]bool{}
-	for _, l := range s.lives {
-		if l.in.Parent == parent && l.above == nil && l.queued != 0 && l.owing() && !s.told[l.id] {
-			expect = append(expect, l)
-			ended[l] = l.ended != nil
+	var expect []*run
+	ended, asks := map[*run]bool{}, map[*run]int{}
+	for _, r := range s.allRuns() {
+		if r.parent() == parent && s.above(r.of) == nil && r.queued != 0 && r.owing() && !s.told[r.notice()] && s.askingAt(r.of.session).out == 0 {
+			expect = append(expect, r)
+			ended[r], asks[r] = r.ended != nil, s.askingAt(r.of.session).n
 		}
 	}
 	s.mu.Unlock()
@@ -244,17 +258,17 @@ func (s *storm) sample(parent subagent.SessionID) {
 	if s.bySess[parent] != nil || s.mail(parent).gone {
 		return
 	}
-	listed := map[subagent.TaskID]bool{}
+	listed := map[toldRun]bool{}
 	for _, n := range o.Notices {
-		listed[n.Task] = true
+		listed[toldRun{n.Task, n.Run}] = true
 	}
 	missing := 0
-	for _, l := range expect {
-		if listed[l.id] || s.told[l.id] || !l.owing() {
+	for _, r := range expect {
+		if listed[r.notice()] || s.told[r.notice()] || !r.owing() || asks[r] != s.askingAt(r.of.session).n {
 			continue
 		}
-		if missing++; ended[l] {
-			s.wrong("%q is owed task %s, and Pending does not know", parent, l.id)
+		if missing++; ended[r] {
+			s.wrong("%q is owed run %d of task %s, and Pending does not know", parent, r.number, r.of.id)
 		}
 	}
 	if missing > o.Live {
@@ -262,15 +276,15 @@ func (s *storm) sample(parent subagent.SessionID) {
 	}
 }
 
-// owing reports whether a task's parent will certainly be told of it. It may be
+// owing reports whether a run's parent will certainly be told of it. It may be
 // told of one more, if a cancel that is silent did not win, or if a read came too late.
-func (l *life) owing() bool {
-	return !l.in.NoNotice && !l.mayHush && !l.mayRead && (l.ended == nil || codeOf(*l.ended) != subagent.ParentGone)
+func (r *run) owing() bool {
+	return !r.in.NoNotice && !r.mayHush && !r.of.mayRead && (r.ended == nil || codeOf(*r.ended) != subagent.ParentGone)
 }
 
-// owed reports whether somebody is to be told of a task that has ended.
-func (l *life) owed() bool {
-	return l.ended != nil && !l.in.NoNotice && !l.hushed && codeOf(*l.ended) != subagent.ParentGone
+// owed reports whether somebody is to be told of a run that has ended.
+func (r *run) owed() bool {
+	return r.ended != nil && !r.in.NoNotice && !r.hushed && codeOf(*r.ended) != subagent.ParentGone
 }
 
 // checkMail looks at a rest at what was made since the last one, and at what waits.
@@ -282,11 +296,13 @@ func (s *storm) checkMail() {
 	s.settleClaims()
 	owed, told, waiting := 0, len(s.told), 0
 	parents := map[subagent.SessionID]bool{}
-	for _, l := range s.byID {
-		if l.owed() {
+	for _, r := range s.allRuns() {
+		if r.owed() {
 			owed++
 		}
-		parents[l.in.Parent] = true
+		for _, st := range r.stays {
+			parents[st.parent] = true
+		}
 	}
 	for id := range parents {
 		o := s.m.Pending(id)
@@ -310,10 +326,10 @@ func (s *storm) checkMail() {
 func (s *storm) checkBox(id subagent.SessionID, o subagent.Owed) {
 	b, now, live := s.mail(id), time.Now(), 0
 	for _, l := range s.byID {
-		if l.ended == nil && !l.doomed() && s.heir(l, now.Add(1)) == id {
+		if l.ended == nil && !l.doomed() && s.heir(l.run) == id {
 			live++
 		}
-		if m := s.mails[l.session]; (l.ended != nil || l.doomedSoFar()) && m != nil && m.calls+m.drains > 0 && l.session != "" && s.heir(l, now.Add(1)) == id {
+		if m := s.mails[l.session]; (l.ended != nil || l.doomed()) && m != nil && m.calls+m.drains > 0 && l.session != "" && s.heir(l.run) == id {
 			live += len(s.m.Pending(l.session).Notices) // what is out to it comes here, if nobody took it
 		}
 	}
@@ -326,7 +342,7 @@ func (s *storm) checkBox(id subagent.SessionID, o subagent.Owed) {
 	l := s.bySess[id]
 	gone := l != nil && l.ended != nil
 	for _, n := range o.Notices {
-		if b.calls == 0 && !b.gone && b.cur == nil && b.back.Before(s.closing) && s.cfg.Mailbox.Push != subagent.PushOff && s.arrived(n.Task, id, b.back).Add(100*time.Millisecond).Before(s.closed) { // then it is cut off
+		if b.calls == 0 && !b.gone && b.cur == nil && b.back.Before(s.closing) && s.cfg.Mailbox.Push != subagent.PushOff && s.arrived(s.runOf(n), id, b.back).Add(100*time.Millisecond).Before(s.closed) { // then it is cut off
 			s.wrong("%q is owed task %s, and the shutdown did not try to tell it", id, n.Task)
 		}
 	}
@@ -346,7 +362,7 @@ func (s *storm) checkBox(id subagent.SessionID, o subagent.Owed) {
 	if p := b.cur; p != nil && s.cfg.Mailbox.Push != subagent.PushOff {
 		parked := !p.sure && p.tries >= s.cfg.Mailbox.Tries
 		for _, n := range o.Notices { // the next one takes up what is parked
-			at := s.arrived(n.Task, id, s.born)
+			at := s.arrived(s.runOf(n), id, s.born)
 			parked = parked && (!at.After(p.back) || !now.After(at.Add(s.cfg.Mailbox.GatherMax)))
 		}
 		if due := p.back.Add(s.pause(b.tries)); now.After(due) && !parked {
@@ -358,51 +374,15 @@ func (s *storm) checkBox(id subagent.SessionID, o subagent.Owed) {
 		if s.cfg.Mailbox.Push != subagent.PushAll {
 			break
 		}
-		if due := s.arrived(n.Task, id, b.free).Add(s.cfg.Mailbox.GatherMax); now.After(due) {
+		if due := s.arrived(s.runOf(n), id, b.free).Add(s.cfg.Mailbox.GatherMax); now.After(due) {
 			s.wrong("%q was to be told of task %s at %v", id, n.Task, due.Sub(s.born))
 		}
 	}
 }
 
-// heir is the session that is told of a task that ends after an instant: its parent,
-// or where what that was owed went when it ended before.
-func (s *storm) heir(l *life, at time.Time) subagent.SessionID {
-	return s.pass(l.in.Parent, func(above *life) bool { return above.endedBefore(at) || above.doomedSoFar() })
-}
-
-func (s *storm) pass(p subagent.SessionID, over func(*life) bool) subagent.SessionID {
-	for above := s.bySess[p]; above != nil && over(above); above = s.bySess[p] {
-		p = above.in.Parent
-	}
-	return p
-}
-
-func (l *life) endedBefore(at time.Time) bool { return l.ended != nil && l.ended.Ended.Before(at) }
-
-// heirs are all that it may have been around an instant, as far as is known later: of
-// endings in that instant, and of those that were stopped with an ancestor before or
-// after it.
-func (s *storm) heirs(l *life, at time.Time) map[subagent.SessionID]bool {
-	all := map[subagent.SessionID]bool{}
-	for _, over := range []func(*life) bool{
-		func(above *life) bool { return above.endedBefore(at) },
-		func(above *life) bool { return above.endedBefore(at.Add(1)) },
-		func(above *life) bool { return above.endedBefore(at) || above.doomed() },
-		func(above *life) bool { return above.endedBefore(at.Add(1)) || above.doomed() },
-	} {
-		all[s.pass(l.in.Parent, over)] = true
-	}
-	return all
-}
-
-// doomedSoFar reports whether a task is being stopped with an ancestor, as last seen.
-func (l *life) doomedSoFar() bool { return l.ended == nil && l.doomed() }
-
-// doomed reports whether a task is, or was, stopped with an ancestor, whose notice
+// doomed reports whether a run is, or was, stopped with an ancestor, whose notice
 // tells of both.
-func (l *life) doomed() bool {
-	return codeOf(l.seen) == subagent.ParentGone
-}
+func (r *run) doomed() bool { return codeOf(r.seen) == subagent.ParentGone }
 
 // pause is the longest that a resend waits: its backoff, or the gathering of what a
 // Drain gave back.
@@ -414,58 +394,32 @@ func (s *storm) pause(tries int) time.Duration {
 	return max(d, s.cfg.Mailbox.GatherMax)
 }
 
-// arrived is when a notice came to a mailbox that was free from an instant on: at the
-// task's end, or when the last one between the two had ended.
-func (s *storm) arrived(id subagent.TaskID, at subagent.SessionID, free time.Time) time.Time {
-	late := func(t time.Time) {
-		if t.After(free) {
-			free = t
-		}
-	}
-	l := s.byID[id]
-	late(l.ended.Ended)
-	for p := l.in.Parent; p != at; {
-		above := s.bySess[p]
-		if above != nil && above.ended == nil && above.seen.Status == subagent.Stopping {
-			late(time.Now()) // it took the notice when nobody read there any more
-			p = above.in.Parent
-			continue
-		}
-		if above == nil || above.ended == nil {
-			s.wrong("task %s of %q is owed to %q, and %q has not ended", id, l.in.Parent, at, p)
-			break
-		}
-		late(above.ended.Ended)
-		late(s.mail(p).back) // what was out at that end comes on from there
-		p = above.in.Parent
-	}
-	return free
-}
-
 // onItsWay reports whether a run's notice may have been out to a session whose task had
 // ended when a batch for the next above was made.
-func (s *storm) onItsWay(l *life, p *post) bool {
-	if l.ended == nil || l.ended.Ended.After(p.made) || !s.heirs(l, p.made)[p.n.Parent] {
+func (s *storm) onItsWay(r *run, p *post) (yes bool) {
+	if r.ended == nil || r.ended.Ended.After(p.made) || !s.heirs(r, p.made)[p.n.Parent] {
 		return false
 	}
-	for at := l.in.Parent; at != p.n.Parent && s.bySess[at] != nil; at = s.bySess[at].in.Parent {
-		if b := s.mail(at); b.calls+b.drains > 0 || !b.back.Before(p.made) {
-			return true
-		}
-	}
-	return false
+	s.between(r, p.n.Parent, func(l *life) {
+		b := s.mail(l.session)
+		yes = yes || b.calls+b.drains > 0 || !b.back.Before(p.made)
+	})
+	return yes
 }
 
 // judge looks at a batch once it is known what had ended when it was made.
 func (s *storm) judge(p *post) {
 	id := p.n.Parent
 	least, most := 0, 0
-	for _, l := range s.lives {
-		heirs := s.heirs(l, p.made)
-		if heirs[id] && len(heirs) == 1 && !l.doomed() && l.queued != 0 && l.began.Before(p.made) && (l.ended == nil || l.ended.Ended.After(p.made)) {
+	for _, r := range s.allRuns() {
+		if next := r.later(); next != nil && !next.began.IsZero() && next.began.Before(p.made) && !s.onItsWay(r, p) {
+			continue
+		}
+		heirs := s.heirs(r, p.made)
+		if heirs[id] && len(heirs) == 1 && !r.doomed() && r.queued != 0 && r.began.Before(p.made) && (r.ended == nil || r.ended.Ended.After(p.made)) {
 			least++
 		}
-		if heirs[id] && !l.asked.After(p.made) && (l.ended == nil || !l.ended.Ended.Before(p.made)) || s.onItsWay(l, p) {
+		if heirs[id] && !r.asked.After(p.made) && (r.ended == nil || !r.ended.Ended.Before(p.made)) || s.onItsWay(r, p) {
 			most++
 		}
 	}
@@ -474,26 +428,26 @@ func (s *storm) judge(p *post) {
 	}
 	failed, hushed := false, false
 	for _, n := range p.n.Notices {
-		l := s.byID[n.Task]
-		if l == nil || !l.owed() && s.hushing == 0 || l.ended == nil || l.ended.Status != n.Status || n.Run != 1 {
-			s.wrong("%q is told of task %s, %v, which is not so, or not owed", id, n.Task, n.Status)
+		r := s.runOf(n)
+		if r == nil || !r.owed() && s.hushing == 0 || r.ended == nil || !s.tells(n, *r.ended) {
+			s.wrong("%q is told of %+v, which is not so, or not owed", id, n)
 			continue
 		}
 		failed = failed || n.Status != subagent.Completed
-		hushed = hushed || s.interrupts && codeOf(*l.ended) == subagent.ByUser
+		hushed = hushed || s.interrupts && codeOf(*r.ended) == subagent.ByUser
 		for _, f := range s.mail(id).finals {
-			if f.Before(p.made) && !l.began.IsZero() && l.began.Before(f) {
-				s.wrong("%q is told of task %s, begun at %v, ended %v, launched by %q, and was told at %v that nothing was left", id, n.Task, l.began.Sub(s.born), l.ended.Ended.Sub(s.born), l.in.Parent, f.Sub(s.born))
+			if f.Before(p.made) && !r.began.IsZero() && r.began.Before(f) && !s.stirred(r, id, f) {
+				s.wrong("%q is told of run %d of task %s, begun at %v, ended %v, launched by %q, and was told at %v that nothing was left", id, n.Run, n.Task, r.began.Sub(s.born), r.ended.Ended.Sub(s.born), r.in.Parent, f.Sub(s.born))
 			}
 		}
-		due := s.arrived(n.Task, id, p.since).Add(s.cfg.Mailbox.GatherMax)
+		due := s.arrived(r, id, p.since).Add(s.cfg.Mailbox.GatherMax)
 		if !p.drained && s.closing.IsZero() && p.made.After(due) && s.cfg.Mailbox.Push == subagent.PushAll {
 			s.wrong("%q was to be told of task %s at %v, and was at %v", id, n.Task, due.Sub(s.born), p.made.Sub(s.born))
 		}
 	}
 	child := s.bySess[id] != nil
 	wake := !child && (s.cfg.Mailbox.WakeEach || p.n.Remaining == 0 || failed || p.puts)
-	if p.n.Handover == subagent.HandDeposit || hushed {
+	if p.n.Handover == subagent.HandDeposit || hushed || p.puts && s.interrupts {
 		wake = p.n.Wake
 	}
 	if p.n.Wake != wake || p.n.Final != (p.n.Remaining == 0) {
@@ -505,4 +459,23 @@ func (s *storm) judge(p *post) {
 	if len(p.n.Notices) == 0 && !p.n.Final {
 		s.wrong("%q is told nothing with batch %s", id, p.n.ID)
 	}
+}
+
+// tells reports whether a notice is of a run as it ended, whatever its task did since.
+func (s *storm) tells(n subagent.Notice, t subagent.Task) bool {
+	size, own := 0, t.Result.Run == t.Run
+	if own {
+		size = t.Result.Size
+	}
+	code := subagent.ReasonCode("")
+	if n.Reason != nil {
+		code = n.Reason.Code
+	}
+	waited, ran := t.Started.Sub(t.Queued), t.Ended.Sub(t.Started)
+	if t.Started.IsZero() {
+		waited, ran = t.Ended.Sub(t.Queued), 0
+	}
+	return n.Status == t.Status && n.Run == t.Run && code == codeOf(t) && n.Session == t.Session && n.Origin == t.Origin &&
+		n.Size == size && n.Partial == (own && t.Result.Partial) && (n.Preview == "") == (!own || t.Result.Text == "") &&
+		n.Waited == waited && n.Ran == ran
 }

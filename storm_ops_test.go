@@ -18,7 +18,8 @@ var operations = weigh(map[int][]func(s *storm, r *rand.Rand, name string){
 	9:  {(*storm).cancelSome},
 	6:  {(*storm).readSome},
 	5:  {(*storm).wait, (*storm).acquire, (*storm).setLimit},
-	4:  {(*storm).look, (*storm).drainSome},
+	7:  {(*storm).resumeSome},
+	4:  {(*storm).look, (*storm).drainSome, (*storm).trackSome},
 	3:  {(*storm).reserve, (*storm).doSome, (*storm).hear},
 	2:  {(*storm).cancelMany},
 })
@@ -169,7 +170,10 @@ func (s *storm) target(r *rand.Rand) (l life, ok bool) {
 			name += []string{".b0", ".b1", ".a0", ".b0.b0"}[r.IntN(4)]
 		}
 		if l := s.lives[name]; l != nil && l.id != "" {
-			return *l, true
+			copied := *l
+			now := *l.run
+			now.in.Parent, copied.run = l.parent(), &now
+			return copied, true
 		}
 	}
 	return l, false
@@ -208,7 +212,7 @@ func (s *storm) wait(r *rand.Rand, _ string) {
 		s.must(err, subagent.ErrNotFound)
 	case n == 0:
 		t, err := s.m.WaitAny(ctx, subagent.Filter{Parent: l.in.Parent})
-		s.allowed(err)
+		s.allowed(err, subagent.ErrNotFound) // all may have moved away
 		s.ended("WaitAny", t, err)
 	case n == 1:
 		tasks, err := s.m.WaitAll(ctx, subagent.Filter{Parent: l.in.Parent})
@@ -219,9 +223,23 @@ func (s *storm) wait(r *rand.Rand, _ string) {
 			}
 		}
 	default:
+		called := time.Now()
 		t, err := s.m.Wait(ctx, l.id)
 		s.allowed(err)
 		s.ended("Wait", t, err)
+		if err == nil {
+			s.waited(l, t, called)
+		}
+	}
+}
+
+// waited sees that who waited was given the run that was current when he began.
+func (s *storm) waited(l life, t subagent.Task, called time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.byID[t.ID].runs[t.Run-1]
+	if t.Run < l.number || r.asked.After(called) {
+		s.wrong("a wait that began in run %d of task %s, at %v, was given run %d, asked for at %v", l.number, l.id, called.Sub(s.born), t.Run, r.asked.Sub(s.born))
 	}
 }
 
@@ -230,7 +248,7 @@ func (s *storm) look(r *rand.Rand, name string) {
 	s.sample(root(r))
 	in := s.input(r, name, s.someone(r))
 	in.Labels = map[string]string{"n": name}
-	s.refusal(nil, in, s.m.CanLaunch(context.Background(), in))
+	s.refusal(in, s.m.CanLaunch(context.Background(), in))
 	if l, ok := s.target(r); ok && l.session != "" {
 		if t, err := s.m.BySession(l.session); err != nil || t.ID != l.id {
 			s.wrong("session %s is of task %s, and found is %s: %v", l.session, l.id, t.ID, err)

@@ -14,7 +14,7 @@ type place struct {
 	key    subagent.Key
 	parent subagent.SessionID
 	shares []subagent.Key // the limits that it falls under
-	life   *life          // nil: of Acquire
+	run    *run           // nil: of Acquire
 	lease  *subagent.Lease
 
 	called, queued int       // stamps: it joined its queue between them; queued 0: perhaps not yet
@@ -32,7 +32,7 @@ type place struct {
 
 // line is one queue: its places in the order in which they were asked for, and those
 // that got their lease in that order.
-type line struct{ places, started []*place }
+type line struct{ places, started, unseen []*place }
 
 func (s *storm) line(k subagent.Key) *line {
 	l := s.lines[k]
@@ -68,8 +68,8 @@ func settings(k subagent.KeyLimits) map[subagent.Key]int {
 	return set
 }
 
-func (s *storm) newPlace(parent subagent.SessionID, agent, model string, l *life) place {
-	p := place{parent: parent, life: l, called: s.tick(), key: subagent.Key{Kind: subagent.AgentKey, Name: agent}}
+func (s *storm) newPlace(parent subagent.SessionID, agent, model string, r *run) place {
+	p := place{parent: parent, run: r, called: s.tick(), key: subagent.Key{Kind: subagent.AgentKey, Name: agent}}
 	if model != "" {
 		p.key = subagent.Key{Kind: subagent.ModelKey, Name: model}
 	}
@@ -80,7 +80,7 @@ func (s *storm) newPlace(parent subagent.SessionID, agent, model string, l *life
 	if parent != "" {
 		p.shares = append(p.shares, parentKey(parent))
 	}
-	if l != nil {
+	if r != nil {
 		p.shares = append(p.shares, subagent.Key{Kind: subagent.StartsKey})
 	}
 	return p
@@ -133,7 +133,7 @@ func (s *storm) bounds(k subagent.Key, at time.Time) (least, most int) {
 }
 
 func (p *place) falls(under subagent.Key) bool {
-	return slices.Contains(p.shares, under) && (under.Kind != subagent.StartsKey || p.life.creating)
+	return slices.Contains(p.shares, under) && (under.Kind != subagent.StartsKey || p.run.creating)
 }
 
 // held counts who holds a lease under a key. With sure it leaves out what the
@@ -143,8 +143,8 @@ func (s *storm) held(k subagent.Key, sure bool) (n int) {
 		if !p.falls(k) {
 			continue
 		}
-		if sure && p.life != nil {
-			if t, err := s.m.Get(p.life.id); err == nil && t.Status.Terminal() {
+		if sure && p.run != nil {
+			if t, err := s.m.Get(p.run.of.id); err == nil && (t.Status.Terminal() || t.Run > p.run.number) {
 				continue
 			}
 		}
@@ -156,7 +156,7 @@ func (s *storm) held(k subagent.Key, sure bool) (n int) {
 // heldAt is how many may have held a lease under a key in an instant that has passed.
 func (s *storm) heldAt(k subagent.Key, at time.Time) (n int) {
 	for _, l := range s.lines {
-		for _, p := range l.started {
+		for _, p := range slices.Concat(l.started, l.unseen) {
 			if slices.Contains(p.shares, k) && !p.got.After(at) && (p.left.IsZero() || !p.left.Before(at)) {
 				n++
 			}
@@ -299,10 +299,10 @@ func (s *storm) hadRoom(old, young *place) bool {
 }
 
 func (p *place) String() string {
-	if p.life == nil {
+	if p.run == nil {
 		return "an Acquire"
 	}
-	return "launch " + p.life.name
+	return "launch " + p.run.origin
 }
 
 const maxPasses = 64

@@ -40,6 +40,22 @@ func (s *storm) reaches(by subagent.SessionID, l life) bool {
 	return true
 }
 
+// parentOf is the parent of a task, as long as no task moves; then "".
+func (s *storm) parentOf(l *life) subagent.SessionID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.moving || l.run == nil {
+		return ""
+	}
+	return l.in.Parent
+}
+
+func (s *storm) isMoving() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.moving
+}
+
 // readers are how a session comes to see one task.
 var readers = []func(ctx context.Context, r *rand.Rand, s *storm, m subagent.Scoped, id subagent.TaskID) (subagent.Task, error){
 	func(_ context.Context, _ *rand.Rand, _ *storm, m subagent.Scoped, id subagent.TaskID) (subagent.Task, error) {
@@ -93,24 +109,26 @@ func (s *storm) readSome(r *rand.Rand, _ string) {
 	if r.IntN(4) == 0 {
 		by = s.someone(r)
 	}
+	moving := s.isMoving()
+	if moving && by != l.in.Parent {
+		return // who is above whom may change meanwhile
+	}
 	read := readers[r.IntN(len(readers))]
-	if !s.reaches(by, l) {
+	if !moving && !s.reaches(by, l) {
 		s.foreign(ctx, r, by, l, read)
 		return
 	}
-	if by == l.in.Parent {
-		s.mu.Lock()
-		s.byID[l.id].mayRead = true
-		s.mu.Unlock()
-	}
+	s.mu.Lock()
+	s.byID[l.id].mayRead = true // whoever reads may be its parent by then
+	s.mu.Unlock()
 	t, err := read(ctx, r, s, s.m.As(by), l.id)
-	if by == l.session && errors.Is(err, subagent.ErrNotFound) {
-		return // it waits for none but those below it
+	if (by == l.session || s.isMoving()) && errors.Is(err, subagent.ErrNotFound) {
+		return // it waits for none but those below it, and those that were may have moved
 	}
 	s.allowed(err)
 	if err == nil && t.Status.Terminal() {
 		s.ended("a read", t, nil)
-		s.wasRead(by, l)
+		s.wasRead(by, l, t.Run)
 	}
 }
 
@@ -130,18 +148,20 @@ func (s *storm) foreign(ctx context.Context, r *rand.Rand, by subagent.SessionID
 
 // wasRead takes in that a parent was shown how a child ended. If nothing of it is on its
 // way by then, nothing is ever sent. Only roots: of a child it may go on to the next above.
-func (s *storm) wasRead(by subagent.SessionID, l life) {
+func (s *storm) wasRead(by subagent.SessionID, l life, run int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o := s.m.Pending(by)
 	b := s.mail(by)
-	is := func(n subagent.Notice) bool { return n.Task == l.id }
+	is := func(n subagent.Notice) bool { return n.Task == l.id && n.Run == run }
 	sent := slices.ContainsFunc(o.Notices, is)
 	for _, p := range b.batches {
 		sent = sent || slices.ContainsFunc(p.n.Notices, is)
 	}
-	if by != l.in.Parent || s.bySess[by] != nil || b.gone || sent {
+	if by != l.in.Parent || s.bySess[by] != nil || b.gone || sent || s.moving {
 		return
 	}
-	s.byID[l.id].read = true
+	if runs := s.byID[l.id].runs; len(runs) >= run && runs[run-1] != nil {
+		runs[run-1].read = true
+	}
 }

@@ -44,21 +44,24 @@ func (s *storm) ended(who string, t subagent.Task, err error) {
 
 func (s *storm) launch(name string, in subagent.LaunchInput) *life {
 	l := s.asks(name, in)
-	launch, in := s.m.Launch, l.in
+	first := l.run
+	launch, in := s.m.Launch, first.in
 	if s.dice("as", name).IntN(3) == 0 {
 		launch, in.Parent = s.m.As(in.Parent).Launch, ""
 	}
 	t, err := launch(context.Background(), in)
-	if took := time.Since(l.asked); took > 0 && !l.slow {
+	if took := time.Since(first.asked); took > 0 && !first.slow {
 		s.wrong("Launch took %v", took)
 	}
-	s.refusal(l, l.in, err)
+	s.refusalOf(first, first.in, err)
 	s.launched(l, t, err)
 	return l
 }
 
-// refusal sees that a refused launch was refused for a reason that was true.
-func (s *storm) refusal(l *life, in subagent.LaunchInput, err error) {
+func (s *storm) refusal(in subagent.LaunchInput, err error) { s.refusalOf(nil, in, err) }
+
+// refusalOf sees that a refused launch was refused for a reason that was true.
+func (s *storm) refusalOf(r *run, in subagent.LaunchInput, err error) {
 	if lost(in.Parent) && !errors.Is(err, subagent.ErrLineage) && !errors.Is(err, subagent.ErrClosed) {
 		s.wrong("the parent %q is of no known origin, and the launch ends with %v", in.Parent, err)
 	}
@@ -76,7 +79,7 @@ func (s *storm) refusal(l *life, in subagent.LaunchInput, err error) {
 			s.wrong("a launch is refused with %v, and nobody closed the manager", err)
 		}
 	case errors.As(err, &limit):
-		s.checkRefusal(l, limit, root, depth)
+		s.checkRefusal(r, limit, root, depth)
 	case errors.Is(err, subagent.ErrParentEnded):
 		if !s.refusing(above) {
 			s.wrong("a launch below %q is refused with %v, and nobody above has ended", in.Parent, err)
@@ -93,8 +96,8 @@ func (s *storm) refusal(l *life, in subagent.LaunchInput, err error) {
 
 // checkRefusal: the numbers in a refusal are the configured and the true ones. Those
 // can be known where operations come one at a time.
-func (s *storm) checkRefusal(l *life, e *subagent.LimitError, root subagent.SessionID, depth int) {
-	spawn, exact := s.cfg.Spawn, s.single && l != nil && !strings.ContainsAny(l.name, ".'-+") && time.Since(l.asked) == 0
+func (s *storm) checkRefusal(r *run, e *subagent.LimitError, root subagent.SessionID, depth int) {
+	spawn, exact := s.cfg.Spawn, s.single && r != nil && !strings.ContainsAny(r.origin, ".'-+") && time.Since(r.asked) == 0
 	limit, used := 0, 0
 	switch e.Setting {
 	case "Config.Spawn.Depth":
@@ -107,8 +110,11 @@ func (s *storm) checkRefusal(l *life, e *subagent.LimitError, root subagent.Sess
 		limit, used = spawn.QueueDepth, s.waiting(e.Key)
 	}
 	least := limit
-	if e.Kind == subagent.ErrDepthLimit {
+	switch {
+	case e.Kind == subagent.ErrDepthLimit:
 		least++
+	case e.Setting == "Config.Spawn.LivePerRoot" && r != nil && r.again:
+		least -= s.treeIsLive(r.of) - 1 // all that comes along
 	}
 	if e.Limit != limit || e.Used < least || exact && e.Used != used {
 		s.wrong("a refusal says %d of %d (%s), and it is %d of %d", e.Used, e.Limit, e.Setting, used, limit)
@@ -118,13 +124,14 @@ func (s *storm) checkRefusal(l *life, e *subagent.LimitError, root subagent.Sess
 func (s *storm) do(ctx context.Context, name string, in subagent.LaunchInput) {
 	in.NoNotice = true
 	l := s.asks(name, in)
+	first := l.run
 	s.mu.Lock()
-	l.gaveUp = true // it may come to that
+	first.gaveUp = true // it may come to that
 	s.mu.Unlock()
-	t, err := s.m.Do(ctx, l.in)
+	t, err := s.m.Do(ctx, first.in)
 	if t.ID == "" {
 		if ctx.Err() == nil {
-			s.refusal(l, l.in, err)
+			s.refusalOf(first, first.in, err)
 		}
 		s.launched(l, t, err)
 		return
@@ -147,16 +154,15 @@ func quiet(o subagent.CancelOptions) bool { return o.Silent || o.Cause == subage
 
 func (s *storm) cancel(ctx context.Context, r *rand.Rand, l *life) {
 	o, cancel := s.cancelOptions(r), s.m.Cancel
-	if r.IntN(3) == 0 {
-		cancel = s.m.As(l.in.Parent).Cancel
+	given, parent := o, s.parentOf(l)
+	if r.IntN(3) == 0 && parent != "" {
+		cancel = s.m.As(parent).Cancel
 	}
-	given := o
-	if o.Cause == subagent.ByParent && r.IntN(2) == 0 {
-		cancel, given.Cause = s.m.As(l.in.Parent).Cancel, "" // the same by default
+	if o.Cause == subagent.ByParent && r.IntN(2) == 0 && parent != "" {
+		cancel, given.Cause = s.m.As(parent).Cancel, "" // the same by default
 	}
-	s.mu.Lock()
-	l.mayHush = l.mayHush || quiet(o)
-	s.mu.Unlock()
+	s.hushOne(l, o, 1)
+	defer s.hushOne(l, o, -1)
 	began := time.Now()
 	t, err := cancel(ctx, l.id, given)
 	if took := time.Since(began); took > s.cfg.AbortGrace+settleTime {
@@ -186,8 +192,9 @@ func (s *storm) won(t subagent.Task, o subagent.CancelOptions, want subagent.Rea
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if l := s.lifeOf(t); l != nil {
-		l.wins++
-		l.hushed = l.hushed || quiet(o)
+		r := s.bind(l, t)
+		r.wins++
+		r.hushed = r.hushed || quiet(o)
 	}
 }
 
@@ -215,8 +222,21 @@ func (s *storm) hush(o subagent.CancelOptions, n int) {
 		return
 	}
 	s.hushing += n
-	for _, l := range s.lives {
-		l.mayHush = true
+	for _, r := range s.asked {
+		r.mayHush = r.mayHush || r.ended == nil
+	}
+}
+
+// hushOne is hush for one task, whichever run of it is current by then.
+func (s *storm) hushOne(l *life, o subagent.CancelOptions, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !quiet(o) {
+		return
+	}
+	l.hushing += n
+	for _, r := range s.asked {
+		r.mayHush = r.mayHush || r.of == l && r.ended == nil
 	}
 }
 
@@ -254,7 +274,7 @@ func (s *storm) acquire(r *rand.Rand, _ string) {
 func (s *storm) reserve(r *rand.Rand, name string) {
 	parent := s.someone(r)
 	res, err := s.m.Reserve(context.Background(), parent)
-	s.refusal(nil, subagent.LaunchInput{Parent: parent}, err)
+	s.refusal(subagent.LaunchInput{Parent: parent}, err)
 	if err != nil {
 		return
 	}

@@ -66,6 +66,7 @@ func newStorm(t *testing.T, seed uint64, mode string) *storm {
 		t.Fatal(err)
 	}
 	s.m = m
+	s.theirs()
 	s.listen()
 	return s
 }
@@ -183,7 +184,7 @@ func (s *storm) ctx(r *rand.Rand, most time.Duration) (context.Context, context.
 
 // admit has the last word on a launch: it blocks, refuses, or fails.
 func (s *storm) admit(ctx context.Context, in subagent.LaunchInput, _ subagent.Lineage) error {
-	r := s.dice("admit", in.Labels["n"])
+	r := s.dice("admit", in.Origin)
 	if s.calm.Load() || r.Float64() >= s.faults/2 {
 		return nil
 	}
@@ -206,6 +207,7 @@ func (s *storm) admit(ctx context.Context, in subagent.LaunchInput, _ subagent.L
 //	f/x   a session below x, which may be a root, a child's, or one of these again
 //	fe/…  one whose parent can't be found out
 //	fc/…  one in a circle
+//	t/…   one whose turns somebody else begins, tracked by some
 func (h host) ParentOf(ctx context.Context, id subagent.SessionID) (subagent.SessionID, error) {
 	if r := h.s.dice("lineage", id); h.s.faults > 0 && !h.s.calm.Load() && r.IntN(4) == 0 {
 		select {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 )
 
@@ -12,7 +13,7 @@ import (
 // be.
 type TrackInput struct {
 	Session SessionID // its turn goes on, or is over. Required.
-	Parent  SessionID // whose child it is, and who will be told. Required unless NoNotice.
+	Parent  SessionID // whose child it is, and who will be told; not the session itself, or one below it. Required unless NoNotice.
 	Agent   string    // runs in it, as in LaunchInput. Required.
 
 	// As in LaunchInput.
@@ -32,8 +33,8 @@ type TrackInput struct {
 // task whose run goes on gets that task back, moved to the parent that is named, which is
 // then told of its end instead of the other one; it keeps its place in line and under the
 // other's cap. That of a task that has ended begins another run. A session that has
-// launched tasks of its own can't be tracked any more: track it first. The errors are
-// those of Launch and of Resume.
+// launched tasks of its own, or below which any are live, can't be tracked any more: track
+// it first. The errors are those of Launch and of Resume.
 func (m *BackgroundManager) Track(ctx context.Context, in TrackInput) (Task, error) {
 	if err := m.made(); err != nil {
 		return Task{}, err
@@ -66,11 +67,11 @@ func (m *BackgroundManager) Track(ctx context.Context, in TrackInput) (Task, err
 func (m *BackgroundManager) trackLocked(fresh *task, o origin, id SessionID) (*task, error) {
 	t := m.bySession[id]
 	switch {
-	case t == nil && m.mailboxes[id] != nil:
-		return nil, &InputError{"TrackInput.Session", strconv.Quote(string(id)), "has launched tasks of its own already: track it before it does"}
+	case t == nil && (m.mailboxes[id] != nil || m.roots[id] != nil):
+		return nil, &InputError{"TrackInput.Session", strconv.Quote(string(id)), "has launched tasks of its own already, or those below it have: track it before that"}
 	case t == nil:
-		if o.Parent == id {
-			return nil, &InputError{"TrackInput.Parent", strconv.Quote(string(id)), "can't be the session itself"}
+		if o.Parent == id || o.Root == id || slices.Contains(o.via, id) {
+			return nil, &InputError{"TrackInput.Parent", strconv.Quote(string(o.Parent)), "can't be the session itself, or below it"}
 		}
 		if err := m.launchLocked(fresh, o); err != nil {
 			return nil, err

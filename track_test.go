@@ -326,3 +326,124 @@ func TestMovesWhileItBegins(t *testing.T) {
 		wg.Wait()
 	}
 }
+
+// A tracked task that is stopped in the instant in which it gets its lease was not attached to
+// yet: its turn goes on until it is stopped, or is listed.
+func TestTrackedIsStoppedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, left := range []bool{false, true} {
+			c := newAttaching()
+			c.runs("theirs")
+			m := newManager(t, c, Config{})
+			task := track(t, m, "p", "theirs")
+			require.Equal(t, Starting, task.Status)
+			e, err := m.cancelOne(host, task.ID, CancelOptions{Cause: ByUser, LeaveRunning: left}) // as Cancel, before anything else runs
+			require.NoError(t, err)
+			require.NoError(t, e.wait(t.Context()))
+			synctest.Wait()
+			if left {
+				require.Equal(t, 1, m.Stats().Unstopped)
+				require.Zero(t, c.aborts.Load())
+				continue
+			}
+			require.Zero(t, m.Stats().Unstopped)
+			require.EqualValues(t, 1, c.aborts.Load())
+			require.Empty(t, c.turns)
+			require.NoError(t, m.CheckBooks(nil, nil))
+		}
+	})
+}
+
+// An Abort that fails before there was an Attach says nothing of somebody else's turn.
+func TestTrackedThatCantBeStopped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newAttaching()
+		c.abort = func(context.Context, SessionID) error { return errors.New("no") }
+		c.runs("theirs")
+		m := newManager(t, c, Config{})
+		task := track(t, m, "p", "theirs")
+		_, err := m.Cancel(t.Context(), task.ID, CancelOptions{})
+		require.ErrorIs(t, err, ErrUnstopped)
+	})
+}
+
+// tracing is a host that knows of sessions below others, and may take its time to say so.
+type tracing struct {
+	*attaching
+	above map[SessionID]SessionID
+	wait  map[SessionID]chan struct{}
+}
+
+func (c *tracing) ParentOf(_ context.Context, id SessionID) (SessionID, error) {
+	if wait := c.wait[id]; wait != nil {
+		<-wait
+	}
+	return c.above[id], nil
+}
+
+// A session has no parent below itself, as the host tells, whenever it tells it; and what was
+// launched below it before it is tracked stays as it is.
+func TestTrackedBelowItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := make(chan struct{})
+		c := &tracing{newAttaching(), map[SessionID]SessionID{"below": "theirs", "slow": "theirs", "other": "their second"}, map[SessionID]chan struct{}{"slow": slow}}
+		c.runs("theirs")
+		m := newManager(t, c, Config{})
+		ask := func(parent, session SessionID) error {
+			_, err := m.Track(t.Context(), TrackInput{Parent: parent, Session: session, Agent: "a"})
+			return err
+		}
+		var input *InputError
+		require.ErrorAs(t, ask("below", "theirs"), &input)
+		late := make(chan error, 1)
+		go func() { late <- ask("slow", "theirs") }()
+		synctest.Wait()
+		require.NoError(t, ask("p", "theirs"))
+		close(slow)
+		require.ErrorAs(t, <-late, &input)
+		require.Equal(t, "Parent", input.Field)
+		launch(t, m, work("other"))
+		require.ErrorAs(t, ask("p", "their second"), &input)
+	})
+}
+
+// Within its tree a task that moves takes no more room than it has.
+func TestTrackedMovesInAFullTree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newAttaching()
+		c.prompt = hang
+		c.runs("theirs")
+		m := newManager(t, c, Config{Spawn: SpawnLimits{LivePerRoot: 2}})
+		one := launch(t, m, work("p"))
+		task := track(t, m, "p", "theirs")
+		synctest.Wait()
+		moved := track(t, m, get(t, m, one.ID).Session, "theirs")
+		require.Equal(t, task.ID, moved.ID)
+		require.Equal(t, 2, moved.Depth)
+		require.NoError(t, m.CheckBooks(nil, nil))
+	})
+}
+
+// Who waits for any child to end is not given one that has moved away.
+func TestWaitAnyAcrossAMove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newAttaching()
+		c.runs("theirs")
+		wait := make(chan struct{})
+		c.prompt = func(context.Context, SessionID, Prompt) (Result, error) { <-wait; return Result{Text: "x"}, nil }
+		m := newManager(t, c, Config{})
+		one := launch(t, m, work("p"))
+		track(t, m, "p", "theirs")
+		any := make(chan Task, 1)
+		go func() {
+			ended, _ := m.WaitAny(context.Background(), Filter{Parent: "p"})
+			any <- ended
+		}()
+		synctest.Wait()
+		track(t, m, "q", "theirs")
+		synctest.Wait()
+		require.Empty(t, any)
+		close(wait)
+		require.Equal(t, one.ID, (<-any).ID)
+	})
+}

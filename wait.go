@@ -149,18 +149,18 @@ func (m *BackgroundManager) waitAny(ctx context.Context, by caller, f Filter) (T
 		return Task{}, err
 	}
 	defer m.unwatch(w)
-	if t, ok, err := m.firstEnded(w); ok || err != nil {
-		return t, err
-	}
-	select {
-	case <-w.hit:
-		t, _, err := m.firstEnded(w)
-		return t, err
-	case <-ctx.Done():
-		if t, ok, err := m.firstEnded(w); ok && err == nil {
-			return t, nil // it ended at the same time
+	for {
+		if t, ok, err := m.firstEnded(w); ok || err != nil {
+			return t, err
 		}
-		return Task{}, context.Cause(ctx)
+		select {
+		case <-w.hit: // what has ended may have gone on since, or moved away
+		case <-ctx.Done():
+			if t, ok, err := m.firstEnded(w); ok && err == nil {
+				return t, nil // it ended at the same time
+			}
+			return Task{}, context.Cause(ctx)
+		}
 	}
 }
 
