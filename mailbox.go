@@ -151,9 +151,10 @@ func (m *BackgroundManager) listensLocked(o origin) bool {
 	return b == nil && o.Parent != "" || b != nil && !b.heirLocked().deaf()
 }
 
-// child is the task that the mailbox is of; nil for a parent that is none.
+// child is the task that the mailbox is of, also once both were let go of, as something
+// below may be kept; nil for a parent that is none.
 func (b *mailbox) child() *task {
-	if u := b.origin.under; u != nil && u.own == b {
+	if u := b.origin.under; u != nil && u.session == b.origin.Parent {
 		return u
 	}
 	return nil

@@ -604,3 +604,26 @@ func TestMoveIsCounted(t *testing.T) {
 		require.Equal(t, 4, limit.Used)
 	})
 }
+
+// What is owed above for a task is found also when those between them are forgotten and
+// their mailboxes gone.
+func TestOwedPastTheForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, timed(), Config{Retention: Retention{Age: time.Minute}})
+		parent, ids := SessionID("p"), []TaskID{}
+		for _, d := range []string{"1s", "2s", "3s"} {
+			in := taking(parent, d)
+			in.NoNotice = d != "3s"
+			task := launch(t, m, in)
+			synctest.Wait()
+			parent, ids = get(t, m, task.ID).Session, append(ids, task.ID)
+		}
+		pass(time.Hour)
+		require.Equal(t, ids[2:], idsOf(m.List(Filter{})))
+		before := m.Pending("p").Notices
+		_, err := m.Resume(t.Context(), ids[2], ResumeInput{Prompt: "1s", Parent: "q"})
+		require.NoError(t, err)
+		require.Equal(t, before, m.Pending("p").Notices)
+		require.Equal(t, 1, before[0].Run)
+	})
+}

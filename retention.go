@@ -219,7 +219,7 @@ func (m *BackgroundManager) closeMailboxLocked(b *mailbox) {
 	}
 	m.disarmLocked(&b.chores)
 	delete(m.mailboxes, b.origin.Parent)
-	if t := b.child(); t != nil {
+	if t := b.child(); t != nil && t.own == b {
 		t.own = nil
 	}
 }

@@ -201,6 +201,7 @@ var table = []mutant{
 	{"a turn waits for what is parked", "deposit.go", "(b.state == mailIdle || b.state == mailParked)", "b.state == mailIdle"},
 	{"each run leaves something on the shelf", "retention.go", "len(s.tasks) > 2*s.n {", "false {"},
 	{"a batch grows old with its first notice", "deposit.go", "at = b.batched[n-1].at", "at = b.batched[0].at"},
+	{"what was let go of hides those above", "mailbox.go", "u != nil && u.session == b.origin.Parent {", "u != nil && u.own == b {"},
 	{"two resumes both win", "resume.go", "	if t.run != p.run {\n", "	if false {\n"},
 	{"a task that runs is resumed", "resume.go", "	case !t.status.Terminal():\n", "	case false:\n"},
 	{"a child that may be running is prompted", "resume.go", "	case t.unstoppedLocked() != nil:\n", "	case false:\n"},
