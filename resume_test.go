@@ -537,3 +537,30 @@ func TestMoveIsCounted(t *testing.T) {
 		require.Equal(t, 4, limit.Used)
 	})
 }
+
+// A session that was never prompted, as its task was stopped in the hook before that, has its
+// hook again before it is; one that was prompted has not.
+func TestResumeBeforeTheFirstPrompt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, calls, over := timed(), 0, 0
+		m := newManager(t, c, Config{Hooks: Hooks{SessionCreated: func(ctx context.Context, _ Task) {
+			require.Zero(t, c.prompts.Load())
+			calls++
+			select {
+			case <-ctx.Done():
+			case <-time.After(100 * time.Millisecond):
+				over++
+			}
+		}}})
+		one := launch(t, m, taking("p", "1s"))
+		synctest.Wait()
+		_, err := m.Cancel(t.Context(), one.ID, CancelOptions{})
+		require.NoError(t, err)
+		for range 2 {
+			resume(t, m, one.ID, "1s")
+			pass(time.Minute)
+			require.Equal(t, Completed, get(t, m, one.ID).Status)
+			require.Equal(t, []int{2, 1}, []int{calls, over})
+		}
+	})
+}

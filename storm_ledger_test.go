@@ -218,7 +218,7 @@ func (s *storm) started(req subagent.CreateRequest) *life {
 
 // promptedIn takes in that a Prompt, or an Attach, has begun: the session is the task's, and
 // the run has its lease.
-func (s *storm) promptedIn(session subagent.SessionID, p subagent.Prompt) *life {
+func (s *storm) promptedIn(session subagent.SessionID, p subagent.Prompt, attach bool) *life {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t, err := s.m.Get(p.Task) // only it knows which run that is
@@ -237,8 +237,11 @@ func (s *storm) promptedIn(session subagent.SessionID, p subagent.Prompt) *life 
 	r.prompted = true
 	if r.again {
 		s.goesInto(r, session)
+	}
+	if r.again && r.got.IsZero() {
 		s.took(&r.place)
-	} else if l.introduced != (s.cfg.Hooks.SessionCreated != nil) || l.barred || l.introduced && time.Since(l.intro) > hookTime {
+	}
+	if fresh := l.session == "" && !attach; fresh && (l.introduced != (s.cfg.Hooks.SessionCreated != nil) || l.barred || l.introduced && time.Since(l.intro) > hookTime) {
 		s.wrong("task %s is prompted, and its hook was called: %v, at %v; stopped in it: %v", l.id, l.introduced, l.intro.Sub(s.born), l.barred)
 	}
 	l.session = session

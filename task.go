@@ -178,6 +178,7 @@ type task struct {
 	attach   bool   // the run is a turn that somebody else began
 	deleted  bool   // its session is no more
 	tracked  bool   // its session was made elsewhere, and is not ours to give up
+	prompted bool   // a turn of its session has begun, or was to
 	session  SessionID
 	reason   *Reason
 	said     *said // nil: nothing was heard of it

@@ -300,5 +300,7 @@ var table = []mutant{
 	{"a session is tracked by two tasks", "track.go", "		m.bySession[id] = fresh\n", ""},
 	{"a tracked task that runs does not move", "track.go", "	return t, m.moveLocked(t, m.nowLocked(o))\n", "	return t, nil\n"},
 	{"who waits for any is given nothing", "wait.go", "		case <-w.hit: // what", "		case <-w.hit:\n			return Task{}, nil // what"},
+	{"a session whose hook was cut short is prompted", "attempt.go", "; t.prompted || t.attach || m.cfg", "; true || m.cfg"},
+	{"a session that was prompted has its hook again", "attempt.go", "; t.prompted || t.attach || m.cfg", "; t.attach || m.cfg"},
 	{"a session is created without its parent", "attempt.go", "Parent: a.parent,", "Parent: \"\","},
 }
