@@ -205,7 +205,7 @@ func (m *BackgroundManager) reopened(a *attempt) (session SessionID, goOn, known
 	a.session = t.session
 	if a.current() && t.status == Starting {
 		m.disarmLocked(&a.deadline)
-		if a.call = introducing; t.prompted || t.attach || m.cfg.Hooks.SessionCreated == nil { // else its hook was cut short
+		if a.call = introducing; t.prompted || t.attach || t.tracked || m.cfg.Hooks.SessionCreated == nil { // else its hook was cut short
 			m.promptLocked(a)
 		}
 		return t.session, true, true

@@ -485,6 +485,17 @@ func TestLaunchBelowAMovedTask(t *testing.T) {
 			require.Equal(t, SessionID("r"), below.Root, parent)
 		}
 		require.NoError(t, m.CheckBooks(nil, nil))
+
+		pass(time.Second)
+		away := m.List(Filter{Parent: "between"})
+		require.Len(t, away, 2)
+		_, err = m.Resume(t.Context(), away[0].ID, ResumeInput{Prompt: "1h", Parent: "q"})
+		require.NoError(t, err)
+		synctest.Wait()
+		_, err = m.Cancel(t.Context(), one.ID, CancelOptions{})
+		require.NoError(t, err)
+		require.Equal(t, Running, get(t, m, away[0].ID).Status, "the old ancestor is none of its own")
+		require.ErrorIs(t, get(t, m, away[1].ID).Reason, ParentGone)
 	})
 }
 
