@@ -179,14 +179,15 @@ func (m *BackgroundManager) runAttempt(a *attempt) (next *attempt) {
 // opened gets an attempt its session: a new one, or that of the task's last run. It
 // reports whether to prompt there.
 func (m *BackgroundManager) opened(a *attempt, req CreateRequest) (session SessionID, goOn bool) {
-	if session, goOn, known := m.reopened(a); known {
-		return session, goOn
+	session, goOn, known := m.reopened(a)
+	if !known {
+		err := guard("create", func() (err error) {
+			session, err = m.client.Create(a.ctx, req)
+			return err
+		})
+		goOn = m.created(a, session, err)
 	}
-	err := guard("create", func() (err error) {
-		session, err = m.client.Create(a.ctx, req)
-		return err
-	})
-	if goOn = m.created(a, session, err); goOn && m.cfg.Hooks.SessionCreated != nil {
+	if goOn && m.cfg.Hooks.SessionCreated != nil {
 		m.introduce(a)
 	}
 	return session, goOn
@@ -204,7 +205,9 @@ func (m *BackgroundManager) reopened(a *attempt) (session SessionID, goOn, known
 	a.session = t.session
 	if a.current() && t.status == Starting {
 		m.disarmLocked(&a.deadline)
-		m.promptLocked(a)
+		if a.call = introducing; t.prompted || t.attach || t.tracked || m.cfg.Hooks.SessionCreated == nil { // else its hook was cut short
+			m.promptLocked(a)
+		}
 		return t.session, true, true
 	}
 	a.call, a.turnOver = returned, !t.attach // nothing was begun, but by somebody else
@@ -298,7 +301,7 @@ func (m *BackgroundManager) adoptLocked(a *attempt) {
 }
 
 func (m *BackgroundManager) promptLocked(a *attempt) {
-	a.call = prompting
+	a.call, a.task.prompted = prompting, true
 	m.transition(a.task, onPrompted, nil)
 }
 

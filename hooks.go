@@ -22,9 +22,10 @@ import (
 type Hooks struct {
 	// SessionCreated is called when a session was created, before its first prompt, and
 	// holds that up: for one second at most, then the prompt goes out and the hook is
-	// left behind. For a run that goes on in a session that is there, as by Resume or
-	// Track, it is not called. ctx ends then, or when the task is stopped, with its Reason as the
-	// cause; it is not prompted any more. Each call has a goroutine of its own.
+	// left behind. For a run that goes on in a session that was prompted before, as by
+	// Resume or Track, it is not called. ctx ends then, or when the task is stopped, with
+	// its Reason as the cause; it is not prompted any more, and if it is resumed the hook
+	// is called again. Each call has a goroutine of its own.
 	SessionCreated func(ctx context.Context, t Task)
 
 	Queued      func(Event) // a run waits for its lease
@@ -171,7 +172,8 @@ func (m *BackgroundManager) hookOver(id TaskID, err error) {
 	m.logErrorLocked(slog.LevelWarn, "hook panicked", err, slog.String("task", string(id)))
 }
 
-// introduce has the SessionCreated hook run, and then lets the prompt go out, unless
+// introduce has the SessionCreated hook run, unless the prompt goes out already, and then
+// lets it go out, unless
 // the task was stopped meanwhile: then the attempt's context has ended.
 func (m *BackgroundManager) introduce(a *attempt) {
 	ctx, cancel := context.WithTimeout(a.ctx, hookWait)

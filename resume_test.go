@@ -552,6 +552,17 @@ func TestLaunchBelowAMovedTask(t *testing.T) {
 			require.Equal(t, SessionID("r"), below.Root, parent)
 		}
 		require.NoError(t, m.CheckBooks(nil, nil))
+
+		pass(time.Second)
+		away := m.List(Filter{Parent: "between"})
+		require.Len(t, away, 2)
+		_, err = m.Resume(t.Context(), away[0].ID, ResumeInput{Prompt: "1h", Parent: "q"})
+		require.NoError(t, err)
+		synctest.Wait()
+		_, err = m.Cancel(t.Context(), one.ID, CancelOptions{})
+		require.NoError(t, err)
+		require.Equal(t, Running, get(t, m, away[0].ID).Status, "the old ancestor is none of its own")
+		require.ErrorIs(t, get(t, m, away[1].ID).Reason, ParentGone)
 	})
 }
 
@@ -625,5 +636,32 @@ func TestOwedPastTheForgotten(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, before, m.Pending("p").Notices)
 		require.Equal(t, 1, before[0].Run)
+	})
+}
+
+// A session that was never prompted, as its task was stopped in the hook before that, has its
+// hook again before it is; one that was prompted has not.
+func TestResumeBeforeTheFirstPrompt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, calls, over := timed(), 0, 0
+		m := newManager(t, c, Config{Hooks: Hooks{SessionCreated: func(ctx context.Context, _ Task) {
+			require.Zero(t, c.prompts.Load())
+			calls++
+			select {
+			case <-ctx.Done():
+			case <-time.After(100 * time.Millisecond):
+				over++
+			}
+		}}})
+		one := launch(t, m, taking("p", "1s"))
+		synctest.Wait()
+		_, err := m.Cancel(t.Context(), one.ID, CancelOptions{})
+		require.NoError(t, err)
+		for range 2 {
+			resume(t, m, one.ID, "1s")
+			pass(time.Minute)
+			require.Equal(t, Completed, get(t, m, one.ID).Status)
+			require.Equal(t, []int{2, 1}, []int{calls, over})
+		}
 	})
 }

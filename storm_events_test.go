@@ -180,10 +180,13 @@ func (s *storm) introduced(ctx context.Context, t subagent.Task) {
 		s.mu.Unlock()
 		return
 	}
-	if l.session != "" || l.introduced {
+	r := s.bind(l, t)
+	if l.session != "" || r.introduced {
 		s.wrong("the session of task %s was prompted before its hook, or has two", t.ID)
 	}
-	l.introduced, l.intro = true, time.Now()
+	if r.introduced, r.intro = true, time.Now(); r.again && r.got.IsZero() {
+		s.took(&r.place)
+	}
 	s.mu.Unlock()
 	if t.Status != subagent.Starting || t.Session == "" {
 		s.wrong("the hook for the session of task %s finds it %v in session %q", t.ID, t.Status, t.Session)
@@ -193,7 +196,7 @@ func (s *storm) introduced(ctx context.Context, t subagent.Task) {
 	defer func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		l.barred = ctx.Err() != nil && time.Since(l.intro) < hookTime
+		r.barred = ctx.Err() != nil && time.Since(r.intro) < hookTime
 	}()
 	s.misbehave(ctx, s.dice("hook", t.Labels["n"]), l, t)
 }

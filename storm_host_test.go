@@ -39,7 +39,7 @@ func (h host) Create(ctx context.Context, req subagent.CreateRequest) (id subage
 }
 
 func (h host) Prompt(ctx context.Context, id subagent.SessionID, p subagent.Prompt) (r subagent.Result, err error) {
-	l := h.s.promptedIn(id, p)
+	l := h.s.promptedIn(id, p, false)
 	c, over := h.s.enter(subagenttest.OpPrompt, l, id), false
 	defer func() {
 		o := result(over, err, strings.TrimSpace(r.Text) == "" && !r.Empty)

@@ -171,7 +171,7 @@ func (s *storm) joined(r *run, t subagent.Task) {
 		s.goesOn(r)
 		return
 	}
-	_, root, depth := s.trace(l.parent())
+	_, root, _ := s.trace(l.parent())
 	s.total[root]++
 	s.launches[root]++
 	if len(r.stays) == 1 { // else it has moved since
@@ -180,8 +180,8 @@ func (s *storm) joined(r *run, t subagent.Task) {
 	if most := s.cfg.Spawn.TotalPerRoot; most != subagent.Off && s.launches[root] > most {
 		s.wrong("root %q has launched %d, and %d are allowed", root, s.launches[root], most)
 	}
-	if depth > s.cfg.Spawn.Depth {
-		s.wrong("task %s has depth %d of %d", t.ID, depth, s.cfg.Spawn.Depth)
+	if t.Depth > s.cfg.Spawn.Depth && !r.gaveUp { // a Do is seen late, when one above it may have moved
+		s.wrong("task %s has depth %d of %d", t.ID, t.Depth, s.cfg.Spawn.Depth)
 	}
 }
 
@@ -219,7 +219,7 @@ func (s *storm) started(req subagent.CreateRequest) *life {
 
 // promptedIn takes in that a Prompt, or an Attach, has begun: the session is the task's, and
 // the run has its lease.
-func (s *storm) promptedIn(session subagent.SessionID, p subagent.Prompt) *life {
+func (s *storm) promptedIn(session subagent.SessionID, p subagent.Prompt, attach bool) *life {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t, err := s.m.Get(p.Task) // only it knows which run that is
@@ -238,8 +238,11 @@ func (s *storm) promptedIn(session subagent.SessionID, p subagent.Prompt) *life 
 	r.prompted = true
 	if r.again {
 		s.goesInto(r, session)
+	}
+	if r.again && r.got.IsZero() {
 		s.took(&r.place)
-	} else if l.introduced != (s.cfg.Hooks.SessionCreated != nil) || l.barred || l.introduced && time.Since(l.intro) > hookTime {
+	}
+	if fresh := l.session == "" && !attach; fresh && (l.introduced != (s.cfg.Hooks.SessionCreated != nil) || l.barred || l.introduced && time.Since(l.intro) > hookTime) {
 		s.wrong("task %s is prompted, and its hook was called: %v, at %v; stopped in it: %v", l.id, l.introduced, l.intro.Sub(s.born), l.barred)
 	}
 	l.session = session

@@ -23,9 +23,6 @@ type life struct {
 
 	hushing int  // cancels that tell nobody and have not returned
 	mayRead bool // its parent has read how a run ended, or tried
-
-	introduced, barred bool // its hook was called; and its context ended before its time
-	intro              time.Time
 }
 
 // run is what is known about one run of a task.
@@ -43,6 +40,9 @@ type run struct {
 	began     time.Time // the call that began it returned
 	slow      bool      // that call may have waited for the host
 	creating  bool      // a Create is out
+
+	introduced, barred bool // its hook was called; and its context ended before its time
+	intro              time.Time
 
 	answers  map[subagenttest.Op]outcome
 	seen     subagent.Task  // as last seen

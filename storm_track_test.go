@@ -93,7 +93,7 @@ func (s *storm) begunSince(l *life) bool {
 
 // Attach waits for the turn of somebody else. Now and then its line is cut.
 func (h host) Attach(ctx context.Context, id subagent.SessionID, p subagent.Prompt) (r subagent.Result, err error) {
-	l := h.s.promptedIn(id, p)
+	l := h.s.promptedIn(id, p, true)
 	c, over := h.s.enter(subagenttest.OpPrompt, l, id), false
 	defer func() {
 		o := result(over, err, strings.TrimSpace(r.Text) == "" && !r.Empty)

@@ -179,6 +179,7 @@ type task struct {
 	deleted            bool   // its session is no more
 	shelved, forgotten bool   // by the retention
 	tracked            bool   // its session was made elsewhere, and is not ours to give up
+	prompted           bool   // a turn of its session has begun, or was to
 	readers            int32  // that read its transcript
 	past               int32  // notices that are owed for it and were written down
 	session            SessionID

@@ -447,3 +447,53 @@ func TestWaitAnyAcrossAMove(t *testing.T) {
 		require.Equal(t, one.ID, (<-any).ID)
 	})
 }
+
+// When the last that a parent waited for moves away, it is told that nothing is left; what is
+// being stopped does not move.
+func TestLastMovesAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, box := newAttaching(), &inbox{}
+		abort := make(chan struct{})
+		c.abort = func(context.Context, SessionID) error { <-abort; return nil }
+		c.runs("theirs")
+		m := newManager(t, c, Config{Notifier: box})
+		launch(t, m, work("p"))
+		task := track(t, m, "p", "theirs")
+		pass(time.Minute)
+		require.Len(t, box.all(), 1)
+		require.False(t, box.all()[0].Final)
+		track(t, m, "q", "theirs")
+		pass(time.Minute)
+		require.Len(t, box.all(), 2)
+		require.Equal(t, SessionID("p"), box.all()[1].Parent)
+		require.True(t, box.all()[1].Final)
+		_, err := m.cancelOne(host, task.ID, CancelOptions{Cause: ByUser})
+		require.NoError(t, err)
+		_, err = m.Track(t.Context(), TrackInput{Parent: "p", Session: "theirs", Agent: "a"})
+		require.ErrorIs(t, err, ErrEnded)
+		require.Equal(t, SessionID("q"), get(t, m, task.ID).Parent)
+		close(abort)
+		synctest.Wait()
+	})
+}
+
+// A tracked session is not ours: though it was never attached to, it has no hook.
+func TestTrackedHasNoHook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newAttaching()
+		c.runs("theirs")
+		m := newManager(t, c, Config{Keys: KeyLimits{Default: 1}, Hooks: Hooks{SessionCreated: func(_ context.Context, task Task) {
+			require.NotEqual(t, SessionID("theirs"), task.Session)
+		}}})
+		lease, err := m.Acquire(t.Context(), Holder{Agent: "worker"})
+		require.NoError(t, err)
+		task := track(t, m, "p", "theirs")
+		_, err = m.cancelOne(host, task.ID, CancelOptions{Cause: ByUser})
+		require.NoError(t, err)
+		synctest.Wait()
+		lease.Release()
+		resume(t, m, task.ID, "work")
+		pass(time.Minute)
+		require.Equal(t, Completed, get(t, m, task.ID).Status)
+	})
+}
