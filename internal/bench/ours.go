@@ -78,6 +78,8 @@ func manager(n int, gate <-chan struct{}, gather time.Duration) *ours {
 	m, err := subagent.New(o.host, subagent.Config{
 		Keys:  subagent.KeyLimits{Default: perKey},
 		Spawn: subagent.SpawnLimits{LivePerRoot: subagent.Off},
+		// All that have ended are kept, as they are counted, and stand on the shelf.
+		Retention: subagent.Retention{Count: subagent.Off},
 		// Children that end at once are not served evenly: those of one parent may
 		// end some time slices of the scheduler apart. This gathers them whatever
 		// the machine does, so that what is counted does not depend on its clock.
