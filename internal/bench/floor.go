@@ -59,6 +59,13 @@ func (s *store) start(r *record) {
 	s.mu.Unlock()
 }
 
+// running is how many tasks have a session; none has ended yet when it is asked.
+func (s *store) running() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.bySession)
+}
+
 // endLocked notes that a task has ended.
 func (s *store) endLocked(r *record, text string) {
 	r.status, r.text, r.ended = 2, text, time.Now()
@@ -91,6 +98,11 @@ type line struct {
 
 func newFloor(n int, gate <-chan struct{}) contestant {
 	return &floor{store: newStore(n), gate: gate, keys: map[string]*line{}, limit: perKey}
+}
+
+// newFloorAtOnce has all its tasks run at the same time.
+func newFloorAtOnce(n int, gate <-chan struct{}) contestant {
+	return &floor{store: newStore(n), gate: gate, keys: map[string]*line{}, limit: n}
 }
 
 func (f *floor) launch(parent, key string) string {

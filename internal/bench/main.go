@@ -45,9 +45,15 @@ func counts(sizes []int) (figures []figure) {
 	}
 	n := sizes[len(sizes)-1]
 	told, most := flow(n)
+	together := siblings(newOursAtOnce, family)
+	_, unheard := fanOut(0, n)
+	_, heard := fanOut(subscribers, n)
 	return append(figures,
+		figure{name: "notifications, siblings that end at once", n: family, value: float64(together.told), gate: 1},
 		figure{name: "notifications, open gate", n: n, value: float64(told), reference: float64(most), gate: 1, ratio: true},
 		figure{name: "allocations per foreign event", n: n, value: foreign(n), gate: 0.01},
+		figure{name: "allocations per event that nobody hears", n: n, value: unheard, gate: 0.01},
+		figure{name: "allocations per event, 10 subscribers", n: n, value: heard, gate: 15},
 	)
 }
 
@@ -80,7 +86,34 @@ func times(runs int, million bool) (figures []figure) {
 			figure{name: "growth per tenfold", n: 1_000_000, value: r[1].perTask, unit: "ns", reference: last, gate: 2.5, ratio: true},
 		)
 	}
-	return append(figures, single()...)
+	return append(append(figures, parents(runs)...), single()...)
+}
+
+// parents are the figures of whoever has launched, and waits or listens.
+func parents(runs int) []figure {
+	var base, own []float64
+	for range runs {
+		base = append(base, siblings(newFloorAtOnce, family).perTask)
+		own = append(own, siblings(newOursAtOnce, family).perTask)
+	}
+	unheard, _ := fanOut(0, 100_000)
+	heard, _ := fanOut(subscribers, 100_000)
+	figures := []figure{
+		{name: "an ending, of siblings at once, to the floor", n: family, value: median(own), unit: "ns", reference: median(base), ratio: true},
+		{name: "an event with 10 subscribers, to one without", n: 100_000, value: heard, unit: "ns", reference: unheard},
+	}
+	for _, r := range []struct {
+		name            string
+		readers, rounds int
+	}{{"1 reader", 1, 500}, {"1000 readers", 1000, 5}} {
+		p50, p99 := wakes(newReaders(10_000), r.readers, r.rounds)
+		plain50, plain99 := wakes(&channels{}, r.readers, r.rounds)
+		figures = append(figures,
+			figure{name: "p50 until " + r.name + " of a run's end went on, to a channel", n: r.readers, value: p50, unit: "ns", reference: plain50},
+			figure{name: "p99 until " + r.name + " of a run's end went on, to a channel", n: r.readers, value: p99, unit: "ns", reference: plain99},
+		)
+	}
+	return figures
 }
 
 // single are the figures of single calls.
@@ -90,6 +123,8 @@ func single() []figure {
 		{name: "cancel in the middle of the queue", n: 100_000, value: big.cancel, unit: "ns", reference: small.cancel, gate: 10_000, target: 3000},
 		{name: "find by session", n: 100_000, value: big.find, unit: "ns", reference: small.find, gate: 1000},
 		{name: "list one parent's 100, to a plain copy", n: 100_000, value: big.list, unit: "ns", reference: big.copyTasks, gate: 2, ratio: true},
+		{name: "list any 100, to a plain copy", n: 100_000, value: big.page, unit: "ns", reference: big.copyPage, gate: 2, ratio: true},
+		{name: "list one parent's 100 that have ended, to a plain copy", n: 100_000, value: big.listEnded, unit: "ns", reference: big.copyEnded, ratio: true},
 		{name: "read the last of the queue", n: 100_000, value: big.position, unit: "ns", reference: small.position},
 	}
 }

@@ -99,8 +99,7 @@ func medians(kinds []kind, n, runs int) []run {
 			for j, r := range list {
 				values[j] = of(r)
 			}
-			slices.Sort(values)
-			return values[len(values)/2]
+			return median(values)
 		}
 		middle[i] = run{
 			perTask: figure(func(r run) float64 { return r.perTask }),
@@ -112,6 +111,11 @@ func medians(kinds []kind, n, runs int) []run {
 		}
 	}
 	return middle
+}
+
+func median(values []float64) float64 {
+	slices.Sort(values)
+	return values[len(values)/2]
 }
 
 // heapNow is the live heap, and goroutines how many there are.
@@ -156,7 +160,12 @@ func keep(n int) kept {
 }
 
 // operations are single calls on a manager with n pending tasks, in ns.
-type operations struct{ cancel, find, list, copyTasks, position float64 }
+type operations struct {
+	cancel, find, position float64
+	list, copyTasks        float64 // of one parent's
+	page, copyPage         float64 // of as many from the middle of all
+	listEnded, copyEnded   float64 // of one parent's, once they have ended
+}
 
 func operate(n int) operations {
 	parents, models := names(n)
@@ -175,14 +184,25 @@ func operate(n int) operations {
 	var ops operations
 	ops.find = each(2000, func(i int) { _, _ = o.m.BySession(sessions[i%len(sessions)]) })
 	middle := subagent.Filter{Parent: subagent.SessionID(parents[len(parents)/2])}
-	sample := o.m.List(middle)
-	ops.list, ops.copyTasks = inTurn(200, func(int) { _ = o.m.List(middle) }, func(int) { _ = append([]subagent.Task(nil), sample...) })
+	ops.list, ops.copyTasks = o.listing(middle)
+	ops.page, ops.copyPage = o.listing(subagent.Filter{After: ids[n/2], Limit: perParent})
 	ops.position = each(200, func(int) { _, _ = o.m.Get(ids[n-1]) })
 	quiet := subagent.CancelOptions{OnlyPending: true, Silent: true}
 	step := max(n/2/500, 1)
 	ops.cancel = each(min(500, n/4), func(i int) { _, _ = o.m.Cancel(ctx, ids[n/4+i*step], quiet) })
 	close(gate)
+	for len(o.m.List(subagent.Filter{Parent: middle.Parent, Statuses: []subagent.Status{subagent.Completed}})) == 0 ||
+		o.m.Pending(middle.Parent).Live > 0 {
+		runtime.Gosched()
+	}
+	ops.listEnded, ops.copyEnded = o.listing(middle)
 	return ops
+}
+
+// listing is the time of a List, and that of a plain copy of what it gives.
+func (o *ours) listing(f subagent.Filter) (list, plain float64) {
+	sample := o.m.List(f)
+	return inTurn(200, func(int) { _ = o.m.List(f) }, func(int) { _ = slices.Clone(sample) })
 }
 
 // each is the median time of a call.

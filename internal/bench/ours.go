@@ -23,6 +23,7 @@ const evenly = 2 * time.Second
 // contestant is a manager under measurement.
 type contestant interface {
 	launch(parent, key string) string
+	running() int
 	wait() // until all tasks have ended
 	notified() int
 	close()
@@ -73,9 +74,14 @@ type ours struct {
 
 func newOurs(n int, gate <-chan struct{}) contestant { return manager(n, gate, evenly) }
 
-func manager(n int, gate <-chan struct{}, gather time.Duration) *ours {
+// newOursAtOnce has all its tasks run at the same time.
+func newOursAtOnce(n int, gate <-chan struct{}) contestant {
+	return manager(n, gate, evenly, func(c *subagent.Config) { c.Keys.Default = subagent.Off })
+}
+
+func manager(n int, gate <-chan struct{}, gather time.Duration, changes ...func(*subagent.Config)) *ours {
 	o := &ours{want: n, host: &host{gate: gate, want: int64(n), done: make(chan struct{})}}
-	m, err := subagent.New(o.host, subagent.Config{
+	cfg := subagent.Config{
 		Keys:  subagent.KeyLimits{Default: perKey},
 		Spawn: subagent.SpawnLimits{LivePerRoot: subagent.Off},
 		// All that have ended are kept, as they are counted, and stand on the shelf.
@@ -91,7 +97,11 @@ func manager(n int, gate <-chan struct{}, gather time.Duration) *ours {
 			}
 			return subagent.Accepted, nil
 		}),
-	})
+	}
+	for _, change := range changes {
+		change(&cfg)
+	}
+	m, err := subagent.New(o.host, cfg)
 	if err != nil {
 		panic(err)
 	}
@@ -108,6 +118,8 @@ func (o *ours) launch(parent, key string) string {
 	}
 	return string(t.ID)
 }
+
+func (o *ours) running() int { return o.m.Stats().Tasks[subagent.Running] }
 
 func (o *ours) wait() {
 	// WaitAll would copy every task. So the client counts its answers, and what
