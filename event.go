@@ -94,23 +94,24 @@ const (
 	callsKept = 10_000 // calls of one turn that are known by their ids, at most half of them open
 )
 
-// heard is what each kind of event does to the progress of a turn.
-var heard = [numEventKinds]func(*progress, *SessionEvent){
-	EventText:     func(p *progress, _ *SessionEvent) { p.goesOn() },
+// heard is what each kind of event does to the progress of a turn. Events go by value: a
+// pointer in a call of one of these would cost each event an allocation.
+var heard = [numEventKinds]func(*progress, SessionEvent){
+	EventText:     func(p *progress, _ SessionEvent) { p.goesOn() },
 	EventTool:     (*progress).toolCall,
-	EventStep:     func(p *progress, e *SessionEvent) { p.goesOn(); p.steps = max(p.steps, e.Step) },
-	EventUsage:    func(p *progress, e *SessionEvent) { p.usage = e.Usage },
-	EventQuestion: func(p *progress, e *SessionEvent) { p.asking = cmp.Or(cut(e.Text, wordsKept), "a question") },
-	EventWaiting:  func(p *progress, e *SessionEvent) { p.asking = cmp.Or(cut(e.Text, wordsKept), "a permission") },
-	EventRetrying: func(p *progress, e *SessionEvent) { p.retrying = cmp.Or(cut(e.Text, wordsKept), "a model call") },
-	EventBusy:     func(p *progress, _ *SessionEvent) { p.retrying = "" },
+	EventStep:     func(p *progress, e SessionEvent) { p.goesOn(); p.steps = max(p.steps, e.Step) },
+	EventUsage:    func(p *progress, e SessionEvent) { p.usage = e.Usage },
+	EventQuestion: func(p *progress, e SessionEvent) { p.asking = cmp.Or(cut(e.Text, wordsKept), "a question") },
+	EventWaiting:  func(p *progress, e SessionEvent) { p.asking = cmp.Or(cut(e.Text, wordsKept), "a permission") },
+	EventRetrying: func(p *progress, e SessionEvent) { p.retrying = cmp.Or(cut(e.Text, wordsKept), "a model call") },
+	EventBusy:     func(p *progress, _ SessionEvent) { p.retrying = "" },
 }
 
 // goesOn: what the model says or does, it does not do while it waits.
 func (p *progress) goesOn() { p.retrying, p.asking = "", "" }
 
 // toolCall counts a call once, however often the host tells of it.
-func (p *progress) toolCall(e *SessionEvent) {
+func (p *progress) toolCall(e SessionEvent) {
 	p.goesOn()
 	c := &e.Tool
 	p.tool = cmp.Or(cut(c.Name, wordsKept), p.tool)
@@ -228,7 +229,7 @@ func (m *BackgroundManager) hearTaskLocked(t *task, e SessionEvent) {
 	p := t.progressLocked()
 	p.last = m.now()
 	if e.Kind < numEventKinds && heard[e.Kind] != nil {
-		heard[e.Kind](p, &e)
+		heard[e.Kind](p, e)
 	}
 	m.emitLocked(t, TopicProgress, &e)
 	switch asks := p.asking != ""; {

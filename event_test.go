@@ -331,9 +331,9 @@ func TestVeryManyCalls(t *testing.T) {
 		p := &progress{}
 		for i := range 3 * callsKept {
 			began, ended := tool(fmt.Sprint("call_", i), "read", false), tool(fmt.Sprint("call_", i), "read", true)
-			p.toolCall(&began)
+			p.toolCall(began)
 			if over {
-				p.toolCall(&ended)
+				p.toolCall(ended)
 			}
 		}
 		require.Equal(t, 3*callsKept, p.begun)

@@ -173,8 +173,8 @@ func (m *BackgroundManager) hookOver(id TaskID, err error) {
 }
 
 // introduce has the SessionCreated hook run, unless the prompt goes out already, and then
-// lets it go out, unless
-// the task was stopped meanwhile: then the attempt's context has ended.
+// lets it go out, unless the task was stopped meanwhile: then the attempt's context has
+// ended.
 func (m *BackgroundManager) introduce(a *attempt) {
 	ctx, cancel := context.WithTimeout(a.ctx, hookWait)
 	defer cancel()
