@@ -73,7 +73,7 @@
 //     one hook and nothing else.
 //     (TestFailuresOfTheClient, TestLogging, TestOwnRender, TestErrorsOfTheHost,
 //     TestGoexitInTheHost, TestHostileReceiver, TestGoexitInRender, TestHookThatPanics)
-//  11. Shutdown and Close are bounded and leave no goroutine but calls of the host
+//  11. Close is bounded, and Shutdown from the end of its ctx on; they leave no goroutine but calls of the host
 //     that never return, which they list. (TestCloseIsBounded,
 //     TestLogThatBlocksHoldsUpNothing, TestFailedReleaseIsListed, TestHookThatBlocks,
 //     TestSessionCreatedHangs)

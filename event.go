@@ -18,7 +18,7 @@ const (
 	EventTool                             // Tool is a tool call that began, or has something new, or is over
 	EventStep                             // a model call is over; Step is its number within the turn, from 1
 	EventUsage                            // Usage is the turn's running total
-	EventQuestion                         // the turn waits for an answer; Text is the question
+	EventQuestion                         // the turn waits for an answer, until EventText, EventTool or EventStep; Text is the question
 	EventWaiting                          // the turn waits for a permission; Text says for what
 	EventRetrying                         // the host tries a model call again; Text says why
 	EventBusy                             // a turn of the session goes on
@@ -169,7 +169,7 @@ type EventSink interface{ HandleEvent(SessionEvent) }
 // between the call and the return of its Prompt; but for EventDeleted, which at any
 // time stops the session's task, with SessionDeleted, and all below it. The idling of
 // a parent that was busy has it told what waits for it; a parent that is deleted is
-// told nothing more; for one that was interrupted see Config.Interrupted. What it does
+// told nothing more, and all below it is stopped with ParentGone; for one that was interrupted see Config.Interrupted. What it does
 // not know costs a look-up.
 //
 // It may be called from any goroutine and does not block. A host whose events come

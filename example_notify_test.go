@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed-48fd9ae4/subagent"
@@ -45,34 +46,34 @@ func ExampleNotifierFunc() {
 // A parent that is in a turn can't be told now. What it is owed is offered again.
 func ExampleDelivery_busy() {
 	ctx := context.Background()
-	inTurn := make(chan struct{}, 1) // holds an element while the parent is in a turn
-	refused, told := make(chan struct{}, 100), make(chan subagent.Notification, 1)
+	var inTurn atomic.Bool
+	inTurn.Store(true)
+	deposited, turns := make(chan string, 1), make(chan string, 1)
 	notify := func(_ context.Context, n subagent.Notification) (subagent.Delivery, error) {
-		select {
-		case inTurn <- struct{}{}: // it was idle, and this begins its turn
-			told <- n
+		switch {
+		case n.Handover == subagent.HandDeposit: // busy for BusyMax: for its next turn, and none is begun
+			deposited <- n.ID
 			return subagent.Accepted, nil
-		default:
-			refused <- struct{}{}
+		case inTurn.Load():
 			return subagent.Busy, nil
 		}
+		turns <- n.ID // n.Handover says whether its text lies there already
+		return subagent.Accepted, nil
 	}
 	m, _ := subagent.New(subagent.Func(answer), subagent.Config{
 		Notifier: subagent.NotifierFunc(notify),
-		Mailbox:  subagent.MailboxPolicy{Backoff: 20 * time.Millisecond},
+		Mailbox:  subagent.MailboxPolicy{BusyMax: 50 * time.Millisecond},
 	})
 	defer m.Close()
 
-	inTurn <- struct{}{}
 	m.Launch(ctx, ask("1ms"))
-	<-refused
-	fmt.Println("busy;", len(m.Pending("main").Notices), "notice is owed")
-	<-inTurn // the turn is over
-	n := <-told
-	fmt.Println("told of", len(n.Notices))
-	// Output:
-	// busy; 1 notice is owed
-	// told of 1
+	id := <-deposited
+	inTurn.Store(false) // the turn is over
+	for owed := true; owed; owed = m.Pending("main").Wake {
+		m.HandleEvent(subagent.SessionEvent{Session: "main", Kind: subagent.EventIdle})
+	}
+	fmt.Println("the deposit and its turn are one:", id == <-turns)
+	// Output: the deposit and its turn are one: true
 }
 
 // Without a Notifier the host looks before each turn of the parent's model. What

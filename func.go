@@ -153,7 +153,7 @@ func (c *funcClient) Attach(ctx context.Context, id SessionID, _ Prompt) (Result
 	s := c.sessions[id]
 	if s == nil || s.released {
 		c.mu.Unlock()
-		return Result{}, &SessionError{Op: "attach", Session: id, Class: ClassInvalid, Err: errors.Join(errNoSession, ErrSessionGone)}
+		return Result{}, &SessionError{Op: "attach", Session: id, Class: ClassInvalid, Err: fmt.Errorf("%w: %w", errNoSession, ErrSessionGone)}
 	}
 	turn := cmp.Or(s.turn, s.last)
 	c.mu.Unlock()

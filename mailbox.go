@@ -317,7 +317,7 @@ type Owed struct {
 	InFlight bool     // a Notify or an unacknowledged Drain is out with some of them
 	Parked   bool     // sending was given up; Drain, the next notice, or asking for the turn of a deposit, takes them up
 	Wake     bool     // a notification was deposited while the parent was busy, and its turn is still to be asked for
-	Tries    int      // how often the parent was to be told since it last was
+	Tries    int      // Notify calls since it was last told, also those that found it Busy
 	LastErr  error    // of the last try
 }
 
@@ -349,7 +349,7 @@ func (m *BackgroundManager) Pending(parent SessionID) Owed {
 // never takes what a Notify call has out; ok is false when there is nothing to
 // take. Until ack is called the notification counts as in flight: ack(true) says
 // that the parent has it, ack(false) puts it back as it is. Only the first call
-// of ack counts. Until then nothing else of the parent's mail moves: an ack that
+// of ack counts; ack is nil when ok is false. Until then nothing else of the parent's mail moves: an ack that
 // might be forgotten is best deferred, as ack(false). Drain works after Close too.
 func (m *BackgroundManager) Drain(parent SessionID) (n Notification, ack func(delivered bool), ok bool) {
 	m.mu.Lock()

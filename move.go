@@ -55,7 +55,7 @@ func (m *BackgroundManager) checkMoveLocked(t *task, o origin) error {
 	}
 	switch depth := m.cfg.Spawn.Depth; {
 	case below:
-		return &InputError{"Parent", strconv.Quote(string(o.Parent)), "can't be the task's own session, or below it"}
+		return &InputError{"ResumeInput.Parent or TrackInput.Parent", strconv.Quote(string(o.Parent)), "can't be the task's own session, or below it"}
 	case depth != Off && o.Depth > depth:
 		return &LimitError{Kind: ErrDepthLimit, Setting: "Config.Spawn.Depth", Limit: depth, Used: o.Depth, Parent: o.Parent, Root: o.Root}
 	case most != Off && o.Root != t.root.id && used+live > most:

@@ -16,7 +16,7 @@ const (
 	ByParent       ReasonCode = "by_parent"   // the parent's own tool call: it is not told again
 	ParentGone     ReasonCode = "parent_gone" // an ancestor's run was stopped or failed
 	SessionDeleted ReasonCode = "session_deleted"
-	Superseded     ReasonCode = "superseded"
+	Superseded     ReasonCode = "superseded" // for hosts, as CancelOptions.Cause
 	ByShutdown     ReasonCode = "shutdown"
 )
 

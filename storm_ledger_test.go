@@ -253,7 +253,8 @@ func (s *storm) promptedIn(session subagent.SessionID, p subagent.Prompt, attach
 // goesInto sees that nothing of an earlier run can do the new one harm.
 func (s *storm) goesInto(r *run, session subagent.SessionID) {
 	for c := range s.out {
-		if c.session == session && (c.op == subagenttest.OpAbort || c.op == subagenttest.OpPrompt) {
+		own := c.op == subagenttest.OpAbort && !c.entered.Before(r.got) // it was stopped at once, and that overtakes its prompt
+		if c.session == session && !own && (c.op == subagenttest.OpAbort || c.op == subagenttest.OpPrompt) {
 			s.wrong("run %d of task %s is prompted, and a %s of its session is out since %v", r.number, r.of.id, c.op, c.entered.Sub(s.born))
 		}
 	}

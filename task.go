@@ -36,7 +36,7 @@ type Task struct {
 
 	Depth    int // 1 for a root's child
 	Run      int // 1 for the launch, and one more with each Resume
-	Attempt  int // sessions tried so far, over all runs
+	Attempt  int // attempts so far, over all runs; a resumed run is one more, in the same session
 	Status   Status
 	Reason   *Reason  // why the run ended or is stopping; nil for a completed one
 	Progress Progress // of the run's turn, as far as the host tells

@@ -401,7 +401,7 @@ func TestTrackedBelowItself(t *testing.T) {
 		require.NoError(t, ask("p", "theirs"))
 		close(slow)
 		require.ErrorAs(t, <-late, &input)
-		require.Equal(t, "Parent", input.Field)
+		require.Equal(t, "ResumeInput.Parent or TrackInput.Parent", input.Field)
 		launch(t, m, work("other"))
 		require.ErrorAs(t, ask("p", "their second"), &input)
 	})
