@@ -70,6 +70,13 @@ func (b *postbox) Notify(ctx context.Context, n subagent.Notification) (subagent
 	return d, err
 }
 
+// all is that by now.
+func (b *postbox) all() []subagent.Notification {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.accepted)
+}
+
 // launch starts a child. A server that can't be asked refuses it, and is asked again.
 func (w *netWorld) launch(script string) subagent.TaskID {
 	w.t.Helper()
