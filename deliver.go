@@ -102,6 +102,7 @@ func (m *BackgroundManager) restsLocked(b *mailbox) {
 // handLocked starts a delivery.
 func (m *BackgroundManager) handLocked(b *mailbox, n *Notification, how Handover) {
 	b.state, b.hand, b.idled = mailSending, how, false
+	b.put = b.put || how == HandDeposit
 	ask := b.failed > 0 && how != HandWake // it may have arrived
 	m.goLocked(func() { m.deliver(b, n, how, ask) })
 }
@@ -158,8 +159,8 @@ func (m *BackgroundManager) deliver(b *mailbox, n *Notification, how Handover, a
 	defer cancel()
 	d := Unknown
 	var err error = &PanicError{Op: "notify", Value: errGoexit} // unless it returns
-	absent := false
-	defer func() { m.delivered(b, d, err, absent) }()
+	absent, found := false, false
+	defer func() { m.delivered(b, d, err, absent, found) }()
 	m.write(n)
 	if ctx.Err() != nil { // Shutdown has given up meanwhile: nothing begins after it
 		err = context.Cause(ctx)
@@ -168,34 +169,37 @@ func (m *BackgroundManager) deliver(b *mailbox, n *Notification, how Handover, a
 	c := n.clone()
 	c.Handover, c.Wake = how, (c.Wake || how == HandWake) && how != HandDeposit
 	err = guard("notify", func() (err error) {
-		d, err = m.hand(ctx, c, ask)
+		d, found, err = m.hand(ctx, c, ask)
 		absent = errors.Is(err, errors.ErrUnsupported)
 		return err
 	})
 }
 
 // hand gives a notification to the notifier, unless it can tell that it was there already.
-func (m *BackgroundManager) hand(ctx context.Context, n Notification, ask bool) (Delivery, error) {
+func (m *BackgroundManager) hand(ctx context.Context, n Notification, ask bool) (d Delivery, found bool, err error) {
 	if checker, ok := m.caps.notifier.(ReceiptChecker); ok && ask {
 		there, err := checker.Received(ctx, n.clone())
 		switch {
 		case errors.Is(err, errors.ErrUnsupported): // it can't
 		case err != nil:
-			return Unknown, err // and is asked again: it is never there twice
+			return Unknown, false, err // and is asked again: it is never there twice
 		case there:
-			return Accepted, nil
+			return Accepted, true, nil
 		}
 	}
 	answer, err := m.caps.notifier.Notify(ctx, n)
 	if err != nil || answer <= Unknown || answer >= numDeliveries {
-		return Unknown, err
+		return Unknown, false, err
 	}
-	return answer, nil
+	return answer, false, nil
 }
 
-func (m *BackgroundManager) delivered(b *mailbox, d Delivery, err error, absent bool) {
+func (m *BackgroundManager) delivered(b *mailbox, d Delivery, err error, absent, found bool) {
 	m.mu.Lock()
 	defer m.unlock()
+	if found && b.put {
+		b.hand = HandDeposit // it is that which has arrived, and the turn is still to be asked for
+	}
 	if absent {
 		m.pullOnlyLocked(b)
 		return

@@ -18,7 +18,7 @@ func (m *BackgroundManager) busyLocked(b *mailbox, now instant) {
 		b.since = now
 	}
 	if b.failed == 0 {
-		b.ended, b.batch, b.batched = append(b.batched, b.ended...), nil, nil
+		b.ended, b.batch, b.batched, b.put = append(b.batched, b.ended...), nil, nil, false
 	}
 	b.state = mailWaiting
 	at := now.after(m.cfg.Mailbox.pause(b.tries))

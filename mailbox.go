@@ -38,6 +38,7 @@ type mailbox struct {
 	ended    []due         // in no batch yet
 	batch    *Notification // frozen: it may have arrived, or was drained …
 	batched  []due         // … and what it tells of
+	put      bool          // it was handed over as a deposit
 	earlier  []Notice      // delivered since the last final one
 	open     bool          // something was delivered since then
 	taken    instant       // when that was
@@ -272,7 +273,7 @@ func (m *BackgroundManager) emptyLocked(b *mailbox) {
 
 // settled forgets how the telling went, once there is nothing more to say of it.
 func (b *mailbox) settled() {
-	b.tries, b.failed, b.lastErr, b.busy, b.since = 0, 0, nil, false, 0
+	b.tries, b.failed, b.lastErr, b.busy, b.since, b.put = 0, 0, nil, false, 0, false
 }
 
 // noticesLocked is what the parent of finished runs is told.

@@ -168,6 +168,28 @@ func TestIdlingWithEachCall(t *testing.T) {
 	})
 }
 
+// A deposit that has arrived although its answer was lost still has its turn to come.
+func TestDepositFoundLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &checking{has: func(int) (bool, error) { return true, nil }}
+		p.answer = func(n Notification, _ int) (Delivery, error) {
+			switch n.Handover {
+			case HandOffer:
+				return Busy, nil
+			case HandDeposit:
+				return Unknown, errNoLine
+			}
+			return Accepted, nil
+		}
+		m := newManager(t, timed(), Config{Notifier: p, Mailbox: MailboxPolicy{BusyMax: time.Second}})
+		launch(t, m, taking("p", "1s"))
+		pass(time.Hour)
+		hands := p.hands()
+		require.Equal(t, []string{"deposit", "wake+turn"}, hands[len(hands)-2:])
+		require.Zero(t, m.Pending("p"))
+	})
+}
+
 var errNoLine = errors.New("no line")
 
 // C264: an event for a session whose task was forgotten changes nothing and is forgotten too.
