@@ -283,10 +283,11 @@ func (m *BackgroundManager) takenLocked(b *mailbox, now instant) {
 	b.closeBatch()
 	m.emitToldLocked(batched)
 	if b.held() || b.orphaned() {
-		b.repayLocked()
 		heir := b.origin.under.owner.heirLocked()
 		m.bringLocked(heir, batched...)
-		m.postLocked(heir, now)
+		if !b.orphaned() { // else the rest of what is owed here follows, before all is told
+			m.postLocked(heir, now)
+		}
 	}
 }
 
