@@ -2,6 +2,7 @@ package subagent
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -74,12 +75,15 @@ func TestNoticeOutWhenAChildEnds(t *testing.T) {
 func TestNoticeOutAtShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage()
+		var mu sync.Mutex
 		told := map[SessionID][]Notification{}
 		m := newManager(t, Func(s.run), Config{Notifier: NotifierFunc(func(_ context.Context, n Notification) (Delivery, error) {
 			if n.Parent != "root" {
 				time.Sleep(5 * time.Second)
 			}
-			told[n.Parent] = append(told[n.Parent], n) // one call at a time, and no two at the same instant
+			mu.Lock()
+			defer mu.Unlock()
+			told[n.Parent] = append(told[n.Parent], n)
 			return Accepted, nil
 		})})
 		child := launch(t, m, asks("root", "", "child"))
