@@ -300,10 +300,11 @@ func (m *BackgroundManager) takenLocked(b *mailbox, now instant) {
 	b.taken = now
 	m.emitToldLocked(batched)
 	if b.held() || b.orphaned() {
-		b.repayLocked()
 		heir := b.origin.under.owner.heirLocked()
 		m.bringLocked(heir, batched...)
-		m.postLocked(heir, now)
+		if !b.orphaned() { // else the rest of what is owed here follows, before all is told
+			m.postLocked(heir, now)
+		}
 		return
 	}
 	m.shelveAllLocked(batched)

@@ -2,6 +2,7 @@ package subagent
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -67,6 +68,41 @@ func TestNoticeOutWhenAChildEnds(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What a child took after its end, and what it was owed besides, is told above together, also
+// by a shutdown, which gathers nothing: there is one final notification of it.
+func TestNoticeOutAtShutdown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage()
+		var mu sync.Mutex
+		told := map[SessionID][]Notification{}
+		m := newManager(t, Func(s.run), Config{Notifier: NotifierFunc(func(_ context.Context, n Notification) (Delivery, error) {
+			if n.Parent != "root" {
+				time.Sleep(5 * time.Second)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			told[n.Parent] = append(told[n.Parent], n)
+			return Accepted, nil
+		})})
+		child := launch(t, m, asks("root", "", "child"))
+		synctest.Wait()
+		session := get(t, m, child.ID).Session
+		for _, name := range []string{"first", "second"} {
+			launch(t, m, asks(session, "", name))
+		}
+		s.end("first")
+		pass(500 * time.Millisecond) // it is being told
+		s.end("second")
+		s.end("child")
+		pass(time.Second)
+		require.NoError(t, m.Shutdown(t.Context()))
+		require.Len(t, told["root"], 2)
+		require.Equal(t, 2, told["root"][0].Remaining)
+		require.Len(t, told["root"][1].Notices, 2)
+		require.True(t, told["root"][1].Final)
+	})
 }
 
 // slowToStop takes five seconds to abort.

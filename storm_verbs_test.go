@@ -114,7 +114,16 @@ func (s *storm) checkRefusal(r *run, e *subagent.LimitError, root subagent.Sessi
 	case e.Kind == subagent.ErrDepthLimit:
 		least++
 	case e.Setting == "Config.Spawn.LivePerRoot" && r != nil && r.again:
-		least -= s.treeIsLive(r.of) - 1 // all that comes along
+		tree := s.treeOf(r.of) // when something has ended, or whether a Do has begun, is not known
+		for _, o := range s.asked {
+			if o.number == 0 {
+				tree++
+			}
+		}
+		if exact {
+			tree = s.treeIsLive(r.of)
+		}
+		least -= max(tree, 1) - 1 // all that comes along
 	}
 	if e.Limit != limit || e.Used < least || exact && e.Used != used {
 		s.wrong("a refusal says %d of %d (%s), and it is %d of %d", e.Used, e.Limit, e.Setting, used, limit)

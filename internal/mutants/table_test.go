@@ -408,5 +408,6 @@ var table = []mutant{
 	{"who waits for any is given nothing", "wait.go", "		case <-w.hit: // what", "		case <-w.hit:\n			return Task{}, nil // what"},
 	{"a session whose hook was cut short is prompted", "attempt.go", "; t.prompted || t.attach || t.tracked || m.cfg", "; true || m.cfg"},
 	{"a session that was prompted has its hook again", "attempt.go", "; t.prompted || t.attach || t.tracked || m.cfg", "; t.attach || t.tracked || m.cfg"},
+	{"what an ended child took is told before the rest", "deliver.go", "		if !b.orphaned() { //", "		if b.repayLocked(); true { //"},
 	{"a session is created without its parent", "attempt.go", "Parent: a.parent,", "Parent: \"\","},
 }
