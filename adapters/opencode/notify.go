@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/seed-48fd9ae4/subagent"
 )
@@ -91,16 +92,11 @@ func (h *host) write(ctx context.Context, s *session, n subagent.Notification, s
 	if err := h.post(ctx, "notify", n.Parent, s.dir, body); err != nil {
 		return goneOr(err)
 	}
-	since := last(messages)
-	after, err := h.back(ctx, "notify", n.Parent, 5, func(page []message) bool {
-		return slices.ContainsFunc(page, func(m message) bool { return m.Info.ID == since })
-	})
-	if err != nil {
+	after, at, err := h.lookFor(ctx, n, last(messages))
+	switch {
+	case err != nil:
 		return subagent.Unknown, err // it is looked for again
-	}
-	after = after[slices.IndexFunc(after, func(m message) bool { return m.Info.ID == since })+1:]
-	at := slices.IndexFunc(after, notice{n.ID}.written)
-	if at < 0 {
+	case at < 0:
 		return subagent.Unknown, errNotWritten
 	}
 	if fresh := asBefore(after[:at]); fresh.Model != nil && !fresh.sameAs(body) {
@@ -111,6 +107,31 @@ func (h *host) write(ctx context.Context, s *session, n subagent.Notification, s
 	}
 	return subagent.Accepted, nil
 }
+
+// lookFor finds what was written after a message, and where among that. A server under
+// load says that it has taken a message some time before it shows it.
+func (h *host) lookFor(ctx context.Context, n subagent.Notification, since string) (after []message, at int, err error) {
+	is := func(m message) bool { return m.Info.ID == since }
+	for pause := 25 * time.Millisecond; ; pause *= 2 {
+		after, err = h.back(ctx, "notify", n.Parent, 5, func(page []message) bool { return slices.ContainsFunc(page, is) })
+		if err != nil {
+			return nil, -1, err
+		}
+		after = after[slices.IndexFunc(after, is)+1:]
+		at = slices.IndexFunc(after, notice{n.ID}.written)
+		if at >= 0 || pause > writtenWait/2 {
+			return after, at, nil
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, -1, context.Cause(ctx)
+		}
+	}
+}
+
+// writtenWait is about how long a message that was taken is looked for, in all.
+const writtenWait = 1600 * time.Millisecond
 
 var errNotWritten = errors.New("the server did not write what it took: perhaps the parent's agent is no more")
 
