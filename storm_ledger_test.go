@@ -174,7 +174,7 @@ func (s *storm) joined(r *run, t subagent.Task) {
 	_, root, _ := s.trace(l.parent())
 	s.total[root]++
 	s.launches[root]++
-	if len(r.stays) == 1 { // else it has moved since
+	if len(r.stays) == 1 && !s.moving { // else it, or one above it, may have moved since: a rest tells
 		s.standsAt(l, t)
 	}
 	if most := s.cfg.Spawn.TotalPerRoot; most != subagent.Off && s.launches[root] > most {
