@@ -43,7 +43,7 @@ func (h host) Prompt(ctx context.Context, id subagent.SessionID, p subagent.Prom
 	c, over := h.s.enter(subagenttest.OpPrompt, l, id), false
 	defer func() {
 		o := result(over, err, strings.TrimSpace(r.Text) == "" && !r.Empty)
-		o.said = r.Text != ""
+		o.said = strings.TrimSpace(r.Text) != ""
 		h.s.leave(c, o)
 	}()
 	h.s.act(ctx, l, "before", false)

@@ -446,7 +446,7 @@ func (s *storm) judge(p *post) {
 		}
 	}
 	child := s.bySess[id] != nil
-	wake := !child && (s.cfg.Mailbox.WakeEach || p.n.Remaining == 0 || failed || p.puts)
+	wake := !child && (s.cfg.Mailbox.WakeEach || p.n.Remaining == 0 || failed || p.puts && p.n.Wake) // it may have been given up to ask for what was put off
 	if p.n.Handover == subagent.HandDeposit || hushed || p.puts && s.interrupts {
 		wake = p.n.Wake
 	}

@@ -97,7 +97,7 @@ func (h host) Attach(ctx context.Context, id subagent.SessionID, p subagent.Prom
 	c, over := h.s.enter(subagenttest.OpPrompt, l, id), false
 	defer func() {
 		o := result(over, err, strings.TrimSpace(r.Text) == "" && !r.Empty)
-		o.said = r.Text != ""
+		o.said = strings.TrimSpace(r.Text) != ""
 		h.s.leave(c, o)
 	}()
 	h.s.act(ctx, l, "before", false)
@@ -179,7 +179,7 @@ func (s *storm) track(r *rand.Rand, name string, session, parent subagent.Sessio
 	fresh := s.asksLocked(name, in)
 	asked := fresh.run
 	fresh.theirs, asked.again = true, true
-	s.moving = s.moving || known != nil
+	s.moving = true // two may ask at once, for different parents
 	a := s.askingAt(session)
 	a.n, a.out = a.n+1, a.out+1
 	alone, n := known != nil && known.ended != nil && a.out == 1, a.n

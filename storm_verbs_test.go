@@ -177,6 +177,9 @@ func (s *storm) cancel(ctx context.Context, r *rand.Rand, l *life) {
 	if took := time.Since(began); took > s.cfg.AbortGrace+settleTime {
 		s.wrong("Cancel took %v", took)
 	}
+	if errors.Is(err, subagent.ErrNotFound) && s.isMoving() {
+		return // it is another's child by now
+	}
 	s.allowed(err, subagent.ErrEnded, subagent.ErrNotPending, subagent.ErrUnstopped)
 	lost, leftAlone := errors.Is(err, subagent.ErrEnded), errors.Is(err, subagent.ErrNotPending)
 	switch {
