@@ -402,8 +402,9 @@ func TestTrackedBelowItself(t *testing.T) {
 		close(slow)
 		require.ErrorAs(t, <-late, &input)
 		require.Equal(t, "ResumeInput.Parent or TrackInput.Parent", input.Field)
+		c.prompt = hang
 		launch(t, m, work("other"))
-		require.ErrorAs(t, ask("p", "their second"), &input)
+		require.ErrorAs(t, ask("p", "their second"), &input, "something below it is live")
 	})
 }
 
