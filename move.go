@@ -32,7 +32,6 @@ func (m *BackgroundManager) moveLocked(t *task, o origin) error {
 	m.refileLocked(t, o)
 	t.owner.addLiveLocked()
 	m.postLocked(heir, m.now()) // it may have been the last
-	m.closeMailboxLocked(old)
 	return nil
 }
 

@@ -192,7 +192,6 @@ func (m *BackgroundManager) beginLocked(p nextRun) error {
 		return err
 	}
 	m.unshelveLocked(t)
-	old := t.owner
 	heir := m.endedForGoodLocked(t)
 	if t.owner.origin.Parent != o.Parent {
 		m.refileLocked(t, o)
@@ -218,7 +217,6 @@ func (m *BackgroundManager) beginLocked(p nextRun) error {
 	t.queued = m.now()
 	m.joinLocked(t, p.context)
 	m.postLocked(heir, t.queued) // what moves away may have been the last that it waited for
-	m.closeMailboxLocked(old)
 	return nil
 }
 

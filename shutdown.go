@@ -29,8 +29,9 @@ type UnstoppedError struct{ Calls []UnstoppedCall }
 // has not returned.
 type UnstoppedCall struct {
 	// Op is the call that is out: "create", "prompt", "abort", "notify", "log",
-	// "transcript", "hook" for Hooks.SessionCreated, "hooks" for any other, "statuses" of a host under
-	// [Blocking], or "release", which may also have failed with Err; "" if none is.
+	// "transcript", "hook" for Hooks.SessionCreated, "hooks" for any other, "statuses" of
+	// a host under [Blocking], or "release", which may also have failed with Err; "" if
+	// none is.
 	Op      string
 	Task    TaskID
 	Session SessionID // for "notify" the parent's
@@ -181,7 +182,7 @@ func (m *BackgroundManager) flush() {
 		r.cancel(ErrClosed)
 	}
 	for t := range m.unstopped {
-		if t.started == 0 && t.loose.err == errLeftRunning { // tracked, and left before it had an attempt
+		if t.attach && t.loose.err == errLeftRunning && !m.calledForLocked(t) { // left before it was attached to
 			m.stopTrackedLocked(t, false)
 		}
 	}
@@ -207,6 +208,11 @@ func (m *BackgroundManager) flush() {
 		}
 	}
 	m.goLocked(func() { m.releaseAll(sessions) })
+}
+
+// calledForLocked reports whether a call for a task is out.
+func (m *BackgroundManager) calledForLocked(t *task) bool {
+	return slices.ContainsFunc(m.attempts, func(a *attempt) bool { return a.task == t })
 }
 
 // releaseAll gives sessions up, several at a time. What fails stays in releasing.

@@ -238,6 +238,23 @@ func TestTrackedLeftRunning(t *testing.T) {
 	})
 }
 
+// So is one that was left in the instant of its lease, before it was attached to.
+func TestTrackedLeftAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newAttaching()
+		c.runs("theirs")
+		m := newManager(t, c, Config{})
+		task := track(t, m, "p", "theirs")
+		_, err := m.cancelOne(host, task.ID, CancelOptions{Cause: ByUser, LeaveRunning: true}) // before anything else runs
+		require.NoError(t, err)
+		synctest.Wait()
+		require.Zero(t, c.aborts.Load())
+		require.NoError(t, m.Close())
+		require.Empty(t, c.turns, "its turn was stopped")
+		require.Zero(t, m.Stats().Unstopped)
+	})
+}
+
 func TestTrackRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newAttaching()
