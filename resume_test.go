@@ -66,6 +66,27 @@ func TestResume(t *testing.T) {
 	})
 }
 
+// Whether a run's end is told is for that run alone.
+func TestResumeIsToldOrNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		box := &inbox{}
+		m := newManager(t, timed(), Config{Notifier: box})
+		in := taking("p", "1s")
+		in.NoNotice = true
+		task := launch(t, m, in)
+		pass(time.Minute)
+		require.Empty(t, box.all())
+		resume(t, m, task.ID, "1s")
+		pass(time.Minute)
+		require.Len(t, box.all(), 1)
+		require.Equal(t, 2, box.all()[0].Notices[0].Run)
+		_, err := m.Resume(t.Context(), task.ID, ResumeInput{Prompt: "1s", NoNotice: true})
+		require.NoError(t, err)
+		pass(time.Minute)
+		require.Len(t, box.all(), 1)
+	})
+}
+
 // A task that ended in any way can go on; its reason is that of the new run.
 func TestResumeAfterAnyEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
