@@ -63,10 +63,15 @@ var deliveryNames = [numDeliveries]string{Unknown: "unknown", Accepted: "accepte
 
 // String is the answer in one word: "unknown", "accepted", "busy" or "gone".
 func (d Delivery) String() string {
-	if d < 0 || d >= numDeliveries {
-		return fmt.Sprintf("Delivery(%d)", int(d))
-	}
-	return deliveryNames[d]
+	return wordOf("Delivery", deliveryNames[:], d)
+}
+
+// MarshalText writes the answer as its word.
+func (d Delivery) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads a word that MarshalText wrote.
+func (d *Delivery) UnmarshalText(text []byte) error {
+	return fromWord("Delivery", deliveryNames[:], d, text)
 }
 
 // Handover is how a parent is to take a notification.
@@ -89,10 +94,15 @@ var handoverNames = [numHandovers]string{"offer", "deposit", "wake"}
 
 // String is the handover in one word: "offer", "deposit" or "wake".
 func (h Handover) String() string {
-	if h >= numHandovers {
-		return fmt.Sprintf("Handover(%d)", uint8(h))
-	}
-	return handoverNames[h]
+	return wordOf("Handover", handoverNames[:], h)
+}
+
+// MarshalText writes the handover as its word.
+func (h Handover) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
+
+// UnmarshalText reads a word that MarshalText wrote.
+func (h *Handover) UnmarshalText(text []byte) error {
+	return fromWord("Handover", handoverNames[:], h, text)
 }
 
 // Notification is one batch for one parent. Once it may have arrived it does not change:

@@ -94,6 +94,30 @@ type Output struct {
 	TranscriptErr error
 }
 
+// MarshalJSON writes TranscriptErr as its text.
+func (o Output) MarshalJSON() ([]byte, error) {
+	type plain Output
+	return json.Marshal(struct {
+		plain
+		TranscriptErr string `json:",omitempty"`
+	}{plain(o), textOf(o.TranscriptErr)})
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote; of the error the text remains.
+func (o *Output) UnmarshalJSON(text []byte) error {
+	type plain Output
+	var j struct {
+		plain
+		TranscriptErr string
+	}
+	if err := json.Unmarshal(text, &j); err != nil {
+		return err
+	}
+	*o = Output(j.plain)
+	o.TranscriptErr = errorOf(j.TranscriptErr)
+	return nil
+}
+
 // Output tells what became of a task: what a tool reads with which a model asks for a
 // task of its own. The result is on the record, so that it needs no session; reading
 // takes nothing away, and the same call returns the same again.

@@ -1,7 +1,6 @@
 package subagent
 
 import (
-	"fmt"
 	"time"
 )
 
@@ -70,10 +69,15 @@ var pushNames = [numPushes]string{"all", "final", "off"}
 
 // String is the policy in one word: "all", "final" or "off".
 func (p PushPolicy) String() string {
-	if p >= numPushes {
-		return fmt.Sprintf("PushPolicy(%d)", uint8(p))
-	}
-	return pushNames[p]
+	return wordOf("PushPolicy", pushNames[:], p)
+}
+
+// MarshalText writes the policy as its word.
+func (p PushPolicy) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// UnmarshalText reads a word that MarshalText wrote, as from a host's settings.
+func (p *PushPolicy) UnmarshalText(text []byte) error {
+	return fromWord("PushPolicy", pushNames[:], p, text)
 }
 
 // InterruptedPolicy is what becomes of the children of a session whose turn somebody
@@ -91,8 +95,13 @@ var interruptedNames = [numInterrupted]string{"keep", "stop pending", "stop all"
 
 // String is the policy in words: "keep", "stop pending" or "stop all".
 func (p InterruptedPolicy) String() string {
-	if p >= numInterrupted {
-		return fmt.Sprintf("InterruptedPolicy(%d)", uint8(p))
-	}
-	return interruptedNames[p]
+	return wordOf("InterruptedPolicy", interruptedNames[:], p)
+}
+
+// MarshalText writes the policy as its words.
+func (p InterruptedPolicy) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// UnmarshalText reads words that MarshalText wrote, as from a host's settings.
+func (p *InterruptedPolicy) UnmarshalText(text []byte) error {
+	return fromWord("InterruptedPolicy", interruptedNames[:], p, text)
 }

@@ -2,7 +2,6 @@ package subagent
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 )
 
@@ -102,11 +101,7 @@ func (r *Reason) MarshalJSON() ([]byte, error) {
 	if r == nil {
 		return []byte("null"), nil
 	}
-	j := reasonJSON{Code: r.Code, Limit: r.Limit, Value: r.Value, Observed: r.Observed, Setting: r.Setting}
-	if r.Err != nil {
-		j.Error = r.Err.Error()
-	}
-	return json.Marshal(j)
+	return json.Marshal(reasonJSON{r.Code, r.Limit, r.Value, r.Observed, r.Setting, textOf(r.Err)})
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote; of the error the text remains.
@@ -115,10 +110,7 @@ func (r *Reason) UnmarshalJSON(text []byte) error {
 	if err := json.Unmarshal(text, &j); err != nil {
 		return err
 	}
-	*r = Reason{Code: j.Code, Limit: j.Limit, Value: j.Value, Observed: j.Observed, Setting: j.Setting}
-	if j.Error != "" {
-		r.Err = errors.New(j.Error)
-	}
+	*r = Reason{j.Code, j.Limit, j.Value, j.Observed, j.Setting, errorOf(j.Error)}
 	return nil
 }
 

@@ -213,13 +213,4 @@ func TestTableIsSound(t *testing.T) {
 	for code, s := range outcomes {
 		require.Contains(t, []Status{Cancelled, Failed, Interrupted}, s, code)
 	}
-	for s := Pending; s < numStatuses; s++ {
-		var back Status
-		text, err := s.MarshalText()
-		require.NoError(t, err)
-		require.NoError(t, back.UnmarshalText(text))
-		require.Equal(t, s, back)
-	}
-	var bad Status
-	require.Error(t, bad.UnmarshalText([]byte("by reason")))
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"slices"
 	"time"
 )
 
@@ -38,10 +37,7 @@ var topicNames = [numTopics]string{
 
 // String is the topic in one word: "status", "progress" and so on.
 func (t Topic) String() string {
-	if t == 0 || t >= numTopics {
-		return fmt.Sprintf("Topic(%d)", uint8(t))
-	}
-	return topicNames[t]
+	return wordOf("Topic", topicNames[:], t)
 }
 
 // MarshalText writes the topic as its word.
@@ -49,12 +45,7 @@ func (t Topic) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
 
 // UnmarshalText reads a word that MarshalText wrote.
 func (t *Topic) UnmarshalText(text []byte) error {
-	i := slices.Index(topicNames[:], string(text))
-	if i < 1 {
-		return &InputError{"Topic", fmt.Sprintf("%q", text), "must be one of the topics' words"}
-	}
-	*t = Topic(i)
-	return nil
+	return fromWord("Topic", topicNames[:], t, text)
 }
 
 // Event is one thing that became of a task: a value, safe to keep and to change.

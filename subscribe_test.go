@@ -2,9 +2,7 @@ package subagent
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"iter"
 	"runtime"
 	"slices"
@@ -486,20 +484,4 @@ func TestEventsCostNothing(t *testing.T) {
 		m.emitLocked(task, TopicStatus, nil)
 	}))
 	require.EqualValues(t, 202, task.events)
-}
-
-func TestTopicWords(t *testing.T) {
-	for topic := TopicStatus; topic < numTopics; topic++ {
-		text, err := json.Marshal(topic)
-		require.NoError(t, err)
-		var read Topic
-		require.NoError(t, json.Unmarshal(text, &read))
-		require.Equal(t, topic, read)
-		require.Equal(t, fmt.Sprintf("%q", topic), string(text))
-	}
-	var topic Topic
-	for _, bad := range []string{`""`, `"stat"`, `"Topic(0)"`} {
-		require.Error(t, json.Unmarshal([]byte(bad), &topic), bad)
-	}
-	require.Equal(t, "Topic(0) Topic(7)", fmt.Sprint(Topic(0), " ", numTopics))
 }

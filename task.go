@@ -3,7 +3,7 @@ package subagent
 import (
 	"bufio"
 	"crypto/rand"
-	"fmt"
+	"encoding/json"
 	"maps"
 	"math"
 	"slices"
@@ -63,6 +63,30 @@ type Attempt struct {
 	Unstopped error
 }
 
+// MarshalJSON writes Unstopped as its text.
+func (a Attempt) MarshalJSON() ([]byte, error) {
+	type plain Attempt
+	return json.Marshal(struct {
+		plain
+		Unstopped string `json:",omitempty"`
+	}{plain(a), textOf(a.Unstopped)})
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote; of the error the text remains.
+func (a *Attempt) UnmarshalJSON(text []byte) error {
+	type plain Attempt
+	var j struct {
+		plain
+		Unstopped string
+	}
+	if err := json.Unmarshal(text, &j); err != nil {
+		return err
+	}
+	*a = Attempt(j.plain)
+	a.Unstopped = errorOf(j.Unstopped)
+	return nil
+}
+
 // Status is where a task is. Why it is there is its [Reason].
 type Status uint8
 
@@ -91,10 +115,7 @@ var statusNames = [numStatuses + 1]string{
 
 // String is the status in one word: "pending", "input_required" and so on.
 func (s Status) String() string {
-	if int(s) >= len(statusNames) {
-		return fmt.Sprintf("Status(%d)", s)
-	}
-	return statusNames[s]
+	return wordOf("Status", statusNames[:], s)
 }
 
 // MarshalText writes the status as its word.
@@ -102,12 +123,7 @@ func (s Status) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // UnmarshalText reads a word that MarshalText wrote.
 func (s *Status) UnmarshalText(text []byte) error {
-	i := slices.Index(statusNames[:numStatuses], string(text))
-	if i < 0 {
-		return &InputError{"Status", fmt.Sprintf("%q", text), "must be one of the statuses' words"}
-	}
-	*s = Status(i)
-	return nil
+	return fromWord("Status", statusNames[:numStatuses], s, text)
 }
 
 // Terminal reports whether a run in this status has ended.
