@@ -1,6 +1,7 @@
 package subagent
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"testing/synctest"
@@ -148,5 +149,23 @@ func TestClosingAfterLong(t *testing.T) {
 		pass(21 * time.Hour)
 		require.Len(t, box.all(), 2)
 		require.True(t, box.all()[1].Final)
+	})
+}
+
+// So is that of a session of others below a task that has ended.
+func TestMailboxBelowAnEndedTask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		above := map[SessionID]SessionID{}
+		c := &ancestry{*timed(), func(_ context.Context, id SessionID) (SessionID, error) { return above[id], nil }}
+		m := newManager(t, c, Config{Notifier: &inbox{}})
+		child := launch(t, m, taking("p", "1s"))
+		synctest.Wait()
+		above["theirs"] = get(t, m, child.ID).Session
+		below := launch(t, m, taking("theirs", "3s"))
+		pass(time.Minute)
+		require.Equal(t, 3, inventory(m)["mailboxes"], "those of p, of its child, and of the session below")
+		_, err := m.Resume(t.Context(), below.ID, ResumeInput{Prompt: "1h", Parent: "q"})
+		require.NoError(t, err)
+		require.Equal(t, 2, inventory(m)["mailboxes"], "those of p and of q")
 	})
 }

@@ -40,10 +40,6 @@ func (m *BackgroundManager) checkMoveLocked(t *task, o origin) error {
 	if o.Parent == t.owner.origin.Parent {
 		return nil
 	}
-	below := t.session != "" && o.Parent == t.session
-	for above := o.under; above != nil; above = above.owner.origin.under {
-		below = below || above == t
-	}
 	live, most := m.treeLocked(t), m.cfg.Spawn.LivePerRoot
 	if t.status.Terminal() {
 		live++ // it goes on
@@ -53,7 +49,7 @@ func (m *BackgroundManager) checkMoveLocked(t *task, o origin) error {
 		used = r.live
 	}
 	switch depth := m.cfg.Spawn.Depth; {
-	case below:
+	case o.under.isBelow(t): // or it is its own session
 		return &InputError{"ResumeInput.Parent or TrackInput.Parent", strconv.Quote(string(o.Parent)), "can't be the task's own session, or below it"}
 	case depth != Off && o.Depth > depth:
 		return &LimitError{Kind: ErrDepthLimit, Setting: "Config.Spawn.Depth", Limit: depth, Used: o.Depth, Parent: o.Parent, Root: o.Root}
@@ -104,9 +100,8 @@ func (m *BackgroundManager) refileLocked(t *task, o origin) {
 	m.adoptChildLocked(t, o)
 	m.replantLocked(all, o)
 	m.rewatchLocked(all, watched)
-	m.closeMailboxLocked(old) // it may have been its only child
 	if u := old.origin.under; u != nil && u.own != nil {
-		m.closeMailboxLocked(u.own)
+		m.closeMailboxLocked(u.own) // it may have been the last below it; the heir is closed when it is posted
 	}
 	m.emitLocked(t, TopicMoved, nil)
 	m.logLocked(slog.LevelInfo, "task moved", slog.String("task", string(t.id)), slog.String("parent", string(o.Parent)))

@@ -196,6 +196,34 @@ func TestNeededIsKept(t *testing.T) {
 	})
 }
 
+// Nor is a child that has ended while what it was owed is out to it.
+func TestOutIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		box := &answering{answer: func(n Notification, _ int) (Delivery, error) {
+			if n.Parent != "p" {
+				return Busy, nil
+			}
+			return Accepted, nil
+		}}
+		m := newManager(t, timed(), Config{Notifier: box, Retention: Retention{Count: 1, Age: time.Second}})
+		in := taking("p", "5s")
+		in.NoNotice = true
+		child := launch(t, m, in)
+		synctest.Wait()
+		session := get(t, m, child.ID).Session
+		below := launch(t, m, taking(session, "1s"))
+		pass(3 * time.Second)
+		_, ack, ok := m.Drain(session)
+		require.True(t, ok)
+		pass(time.Hour)
+		require.Equal(t, Completed, get(t, m, child.ID).Status, "its host may say that nothing arrived")
+		ack(false)
+		pass(time.Hour)
+		require.Equal(t, []TaskID{below.ID}, toldTo("p", box.all()))
+		require.ErrorIs(t, second(m.Get(child.ID)), ErrNotFound)
+	})
+}
+
 // Do gets its result, however soon its task is forgotten.
 func TestDoAgainstRetention(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
