@@ -28,8 +28,9 @@ type CancelOptions struct {
 	// Silent tells nobody. A batch of which something was told already still closes
 	// with a final notification when nothing is left.
 	Silent bool
-	// Run names the run that is meant: another one is left alone, [ErrEnded]. Not for
-	// CancelAll. Defaults to 0: the one that is current.
+	// Run names the run that is meant: if it was an earlier one, the current one is left
+	// alone, [ErrEnded]; one that never was is an *[InputError]. Not for CancelAll.
+	// Defaults to 0: the one that is current.
 	Run int
 	// OnlyPending leaves a task that has started alone: ErrNotPending.
 	OnlyPending bool
@@ -89,6 +90,9 @@ func (m *BackgroundManager) cancelOne(by caller, id TaskID, o CancelOptions) (*e
 	t, err := m.reachLocked(by, id)
 	if err != nil {
 		return nil, err
+	}
+	if o.Run < 0 || o.Run > int(t.run) {
+		return &ending{ended: m.snapshotLocked(t)}, &InputError{"CancelOptions.Run", strconv.Itoa(o.Run), fmt.Sprintf("must be 0 or a run that has begun: the task is in run %d", t.run)}
 	}
 	if o.Run != 0 && int(t.run) != o.Run {
 		return &ending{ended: m.snapshotLocked(t)}, fmt.Errorf("%w: task %s is in run %d, and run %d is meant", ErrEnded, id, t.run, o.Run)

@@ -236,9 +236,8 @@ func (c Config) prepared() (Config, error) {
 	c.Keys.Agents = maps.Clone(c.Keys.Agents)
 	c.Tools = maps.Clone(c.Tools)
 	c.Agents = cloneAgents(c.Agents)
-	if c.Mailbox.GatherMax == 0 {
-		c.Mailbox.GatherMax = max(time.Second, c.Mailbox.Gather)
-	}
+	within(&c.Mailbox.Gather, &c.Mailbox.GatherMax, 100*time.Millisecond, time.Second)
+	within(&c.Mailbox.Backoff, &c.Mailbox.BackoffMax, 500*time.Millisecond, 30*time.Second)
 	for _, s := range settings {
 		s.def(&c)
 		if v, text := s.get(&c); !s.allows(v) {
@@ -254,6 +253,20 @@ func (c Config) prepared() (Config, error) {
 	return c, c.validate()
 }
 
+// within fills in one of two durations, the second of which bounds the first, where only
+// the other is said: its default, or what the other one asks for.
+func within(d, most *time.Duration, def, defMost time.Duration) {
+	switch {
+	case *most == 0:
+		*most = max(defMost, *d)
+	case *d == 0 && *most >= leastTime:
+		*d = min(def, *most)
+	}
+}
+
+// beyond reports whether a duration is longer than what bounds it.
+func beyond(d, most time.Duration) bool { return most != Off && d > most }
+
 // maxReadHint bounds MailboxPolicy.ReadHint, so that the least text has room for more.
 const maxReadHint = 400
 
@@ -267,6 +280,8 @@ func (c *Config) choices() error {
 		{"Config.Mailbox.Push", c.Mailbox.Push.String(), c.Mailbox.Push >= numPushes, "must be one of PushAll, PushFinal and PushOff"},
 		{"Config.Mailbox.WakeEach", "true", c.Mailbox.WakeEach && c.Mailbox.Push != PushAll, "goes with PushAll only"},
 		{"Config.Mailbox.ReadHint", strconv.Itoa(len(c.Mailbox.ReadHint)) + " bytes long", len(c.Mailbox.ReadHint) > maxReadHint, "must be at most " + strconv.Itoa(maxReadHint)},
+		{"Config.Mailbox.Gather", c.Mailbox.Gather.String(), beyond(c.Mailbox.Gather, c.Mailbox.GatherMax), "must be at most GatherMax, " + c.Mailbox.GatherMax.String()},
+		{"Config.Mailbox.Backoff", c.Mailbox.Backoff.String(), beyond(c.Mailbox.Backoff, c.Mailbox.BackoffMax), "must be at most BackoffMax, " + c.Mailbox.BackoffMax.String()},
 		{"Config.Interrupted", c.Interrupted.String(), c.Interrupted >= numInterrupted, "must be one of InterruptedKeep, InterruptedStopPending and InterruptedStopAll"},
 	} {
 		if r.broken {

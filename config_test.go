@@ -21,6 +21,8 @@ func TestConfigChoices(t *testing.T) {
 		{"Config.Mailbox.WakeEach", "true", "goes with PushAll only", Config{Mailbox: MailboxPolicy{Push: PushFinal, WakeEach: true}}},
 		{"Config.Mailbox.WakeEach", "true", "goes with PushAll only", Config{Mailbox: MailboxPolicy{Push: PushOff, WakeEach: true}}},
 		{"Config.Mailbox.ReadHint", "401 bytes long", "must be at most 400", Config{Mailbox: MailboxPolicy{ReadHint: strings.Repeat("x", 401)}}},
+		{"Config.Mailbox.Gather", "1m0s", "must be at most GatherMax, 1s", Config{Mailbox: MailboxPolicy{Gather: time.Minute, GatherMax: time.Second}}},
+		{"Config.Mailbox.Backoff", "1m0s", "must be at most BackoffMax, 1s", Config{Mailbox: MailboxPolicy{Backoff: time.Minute, BackoffMax: time.Second}}},
 		{"Config.Interrupted", "InterruptedPolicy(9)", "must be one of InterruptedKeep, InterruptedStopPending and InterruptedStopAll", Config{Interrupted: 9}},
 	} {
 		_, err := New(&stub{}, c.cfg)
@@ -28,6 +30,24 @@ func TestConfigChoices(t *testing.T) {
 	}
 	for _, cfg := range []Config{{Mailbox: MailboxPolicy{Push: PushOff, ReadHint: strings.Repeat("x", 400)}}, {Mailbox: MailboxPolicy{WakeEach: true}}, {Interrupted: InterruptedStopAll}} {
 		newManager(t, &stub{}, cfg)
+	}
+}
+
+// Of two durations that bound each other, the one that is set counts.
+func TestConfigPairs(t *testing.T) {
+	type pair [2]time.Duration
+	for _, c := range []struct{ gather, gathered, backoff, backed pair }{
+		{pair{}, pair{100 * time.Millisecond, time.Second}, pair{}, pair{500 * time.Millisecond, 30 * time.Second}},
+		{pair{time.Minute, 0}, pair{time.Minute, time.Minute}, pair{time.Minute, 0}, pair{time.Minute, time.Minute}},
+		{pair{0, time.Millisecond}, pair{time.Millisecond, time.Millisecond}, pair{0, time.Millisecond}, pair{time.Millisecond, time.Millisecond}},
+		{pair{Off, 0}, pair{Off, time.Second}, pair{time.Second, time.Second}, pair{time.Second, time.Second}},
+		{pair{time.Minute, Off}, pair{time.Minute, Off}, pair{0, time.Hour}, pair{500 * time.Millisecond, time.Hour}},
+		{pair{0, Off}, pair{100 * time.Millisecond, Off}, pair{}, pair{500 * time.Millisecond, 30 * time.Second}},
+	} {
+		got, err := Config{Mailbox: MailboxPolicy{Gather: c.gather[0], GatherMax: c.gather[1], Backoff: c.backoff[0], BackoffMax: c.backoff[1]}}.prepared()
+		require.NoError(t, err)
+		require.Equal(t, c.gathered, pair{got.Mailbox.Gather, got.Mailbox.GatherMax})
+		require.Equal(t, c.backed, pair{got.Mailbox.Backoff, got.Mailbox.BackoffMax})
 	}
 }
 

@@ -331,7 +331,7 @@ func (b *mailbox) closeBatch() {
 
 // pause is the backoff after a number of tries, with jitter.
 func (p *MailboxPolicy) pause(tries int) time.Duration {
-	d := min(p.Backoff, p.BackoffMax)
+	d := p.Backoff
 	for i := 1; i < tries && d < p.BackoffMax; i++ {
 		d += min(d, p.BackoffMax-d)
 	}

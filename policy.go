@@ -7,15 +7,15 @@ import (
 // MailboxPolicy is how finished runs are told to parents.
 type MailboxPolicy struct {
 	// Gather is how long a batch waits for one more finished run after each, and
-	// GatherMax how long it waits altogether. Default to 100 ms, and to 1 s or
-	// Gather, whichever is longer.
+	// GatherMax how long it waits altogether. Default to 100 ms and 1 s; where only one
+	// of them is set, the other's default gives way to it.
 	Gather, GatherMax time.Duration
 	// Tries is how often a batch is sent before it is parked: kept for Drain and
 	// for the parent's next batch. Defaults to 8. It can't be Off.
 	Tries int
 	// Backoff is the pause after a failed try, doubled with each and cut at
 	// BackoffMax; the pause taken is drawn from its upper half. Default to 500 ms
-	// and 30 s.
+	// and 30 s; where only one of them is set, the other's default gives way to it.
 	Backoff, BackoffMax time.Duration
 	// Timeout bounds one Notify call. Defaults to 30 s.
 	Timeout time.Duration

@@ -49,6 +49,9 @@ func (m *BackgroundManager) Resume(ctx context.Context, id TaskID, in ResumeInpu
 
 // ResumeSession is [BackgroundManager.Resume] for the task of a session.
 func (m *BackgroundManager) ResumeSession(ctx context.Context, id SessionID, in ResumeInput) (Task, error) {
+	if id == "" {
+		return Task{}, &InputError{"ResumeSession.id", `""`, "a session is required"}
+	}
 	return m.resume(ctx, whose{by: host, session: id}, in)
 }
 

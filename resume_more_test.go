@@ -3,6 +3,7 @@ package subagent
 import (
 	"context"
 	"errors"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,12 +19,15 @@ func TestCancelOneRun(t *testing.T) {
 		pass(time.Minute)
 		resume(t, m, one.ID, "1h")
 		pass(time.Second)
-		for _, run := range []int{1, 3, -1} {
+		now, err := m.Cancel(t.Context(), one.ID, CancelOptions{Run: 1})
+		require.ErrorIs(t, err, ErrEnded)
+		require.Equal(t, Running, now.Status)
+		for _, run := range []int{3, -1} {
 			now, err := m.Cancel(t.Context(), one.ID, CancelOptions{Run: run})
-			require.ErrorIs(t, err, ErrEnded)
+			wrong("CancelOptions.Run", strconv.Itoa(run), "must be 0 or a run that has begun: the task is in run 2")(t, err)
 			require.Equal(t, Running, now.Status)
 		}
-		now, err := m.Cancel(t.Context(), one.ID, CancelOptions{Run: 2})
+		now, err = m.Cancel(t.Context(), one.ID, CancelOptions{Run: 2})
 		require.NoError(t, err)
 		require.Equal(t, Cancelled, now.Status)
 		_, err = m.CancelAll(t.Context(), Filter{Parent: "p"}, CancelOptions{Run: 1})

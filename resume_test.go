@@ -175,6 +175,8 @@ func TestResumeRefused(t *testing.T) {
 			require.Equal(t, before, inventory(m), name)
 			require.Equal(t, was, get(t, m, done.ID), name)
 		}
+		_, err = m.ResumeSession(t.Context(), "", ResumeInput{Prompt: "1s"})
+		wrong("ResumeSession.id", `""`, "a session is required")(t, err)
 		_, err = m.ResumeSession(t.Context(), "ses_none", ResumeInput{Prompt: "1s"})
 		require.ErrorIs(t, err, ErrNotFound)
 

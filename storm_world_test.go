@@ -113,6 +113,7 @@ func (s *storm) config() subagent.Config {
 	}
 	if s.rng.IntN(4) == 0 {
 		c.Mailbox.Gather = []time.Duration{off, time.Millisecond, time.Second, 3 * time.Second}[s.rng.IntN(4)]
+		c.Mailbox.GatherMax = max(c.Mailbox.GatherMax, c.Mailbox.Gather)
 	}
 	if s.rng.IntN(8) == 0 {
 		c.Mailbox.Render = s.render
