@@ -15,7 +15,9 @@ const (
 	mailSending                    // a Notify call is out
 	mailDrained                    // a Drain has not been acknowledged
 	mailWaiting                    // its deadline sends the frozen batch again
-	mailParked                     // the frozen batch waits for Drain or the next notice
+	// The frozen batch waits for Drain or the next notice. An idle does not take it up: it
+	// may be that of a turn which our own delivery began, that failed for us only.
+	mailParked
 )
 
 // mailbox is all that the books hold about one parent session: where it stands,

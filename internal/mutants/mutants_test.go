@@ -3,13 +3,14 @@ package mutants
 import (
 	"bytes"
 	"context"
-	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -26,11 +27,22 @@ var (
 
 const root = "../.."
 
-// Every mutant's old text stands exactly once in its file, so that the table
-// keeps up with the core.
+// Every mutant's old text stands exactly once in its file, and the test that kills it is
+// there, so that the table keeps up with the core.
 func TestTable(t *testing.T) {
 	names := map[string]bool{}
+	var tests strings.Builder
+	files, err := filepath.Glob(filepath.Join(root, "*_test.go"))
+	require.NoError(t, err)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		tests.Write(text)
+	}
 	for _, m := range table {
+		if m.by != "" {
+			assert.Contains(t, tests.String(), "\nfunc "+m.by+"(t *testing.T) {", m.name)
+		}
 		require.False(t, names[m.name], "%q is there twice", m.name)
 		names[m.name] = true
 		source, err := os.ReadFile(filepath.Join(root, m.file))
@@ -44,117 +56,117 @@ func TestMutants(t *testing.T) {
 	if !*run {
 		return // TestTable has done what is quick
 	}
-	for _, file := range []string{"manager.go", "blocking.go"} { // what also fails without a mutant, kills none
-		by, err := kill(t.TempDir(), mutant{file: file})
-		require.NoError(t, err)
-		require.Empty(t, by, "the unchanged core, tested as %s is", file)
+	chosen, wanted := map[int]mutant{}, regexp.MustCompile(*only)
+	var named []string
+	for i, m := range table {
+		if wanted.MatchString(m.name) {
+			chosen[i+1] = m // 0 is the core as it is
+			if m.by != "TestStorm" && m.by != "" {
+				named = append(named, m.by)
+			}
+		}
 	}
-	chosen := regexp.MustCompile(*only)
+	files, alone, err := weaveAll(chosen)
+	require.NoError(t, err)
+	together, err := build(t.TempDir(), files)
+	require.NoError(t, err)
+	for _, tests := range []string{"TestStorm", strings.Join(named, "|")} { // in the time that each of them has below
+		out, err := together.named(0, tests)
+		require.NoError(t, err, "what also fails without a mutant, kills none: %s", out)
+	}
+
 	var mu sync.Mutex
 	survivors, killed := []string{}, 0
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, 2)
-	for _, m := range table {
-		if !chosen.MatchString(m.name) {
-			continue
-		}
+	for id, m := range chosen {
 		wg.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
 			began := time.Now()
-			by, err := kill(t.TempDir(), m)
-			took := time.Since(began).Round(time.Second)
+			tests, err := together, error(nil)
+			if slices.Contains(alone, id) {
+				tests, err = buildAlone(t.TempDir(), m)
+			}
+			if err == nil {
+				err = tests.killed(id, m.by)
+			}
 			mu.Lock()
 			defer mu.Unlock()
-			switch {
-			case err != nil:
-				survivors = append(survivors, fmt.Sprintf("%s: %v", m.name, err))
-			case by == "":
-				survivors = append(survivors, m.name)
-				t.Logf("%-50s %4v LIVES", m.name, took)
-			default:
+			if err == nil {
 				killed++
-				t.Logf("%-50s %4v killed by %s", m.name, took, by)
+				return
 			}
+			t.Logf("%-50s %4v %v", m.name, time.Since(began).Round(time.Second), err)
+			survivors = append(survivors, m.name)
 		})
 	}
 	wg.Wait()
-	require.Empty(t, survivors, "%d were killed, these live", killed)
+	require.Empty(t, survivors, "%d were killed, these not as the table says", killed)
 }
 
-// kill builds the tests over a mutant and returns what notices it, or "".
-func kill(dir string, m mutant) (by string, err error) {
-	core, err := filepath.Abs(root)
-	if err != nil {
-		return "", err
-	}
-	source, err := os.ReadFile(filepath.Join(core, m.file))
-	if err != nil {
-		return "", err
-	}
-	mutated := filepath.Join(dir, m.file)
-	if err := os.WriteFile(mutated, bytes.Replace(source, []byte(m.old), []byte(m.new), 1), 0o600); err != nil {
-		return "", err
-	}
-	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(core, m.file): mutated}})
-	if err != nil {
-		return "", err
-	}
-	overlayFile, binary := filepath.Join(dir, "overlay.json"), filepath.Join(dir, "core.test")
-	if err := os.WriteFile(overlayFile, overlay, 0o600); err != nil {
-		return "", err
-	}
-	build := exec.Command("go", "test", "-c", "-vet=off", "-gcflags=-N -l", "-ldflags=-s -w", "-overlay", overlayFile, "-o", binary, ".") // most of the time is the compiler's
-	build.Dir = core
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("does not build: %s", out)
-	}
-	defer os.Remove(binary)
-	for _, try := range triesOf(m.file) {
-		out, err := bounded(core, binary, try.args...)
+// killed is nil if the test that the table names notices the mutant. If it does not, the
+// others are asked, so that the error says which does.
+func (c core) killed(id int, by string) error {
+	if by != "" {
+		out, err := c.named(id, by)
+		if bytes.Contains(out, []byte("no tests to run")) {
+			return fmt.Errorf("there is no %s", by)
+		}
 		if err != nil {
-			return try.name + ": " + first(out), nil
+			return nil
+		}
+	}
+	switch other, err := c.anyTest(id); {
+	case err != nil:
+		return err
+	case other != "":
+		return fmt.Errorf("killed by %s, and the table says %q", other, by)
+	default:
+		return errors.New("LIVES")
+	}
+}
+
+// named runs the tests with these names. They have half a minute: some mutants wait
+// for ever.
+func (c core) named(id int, names string) ([]byte, error) {
+	return c.bounded(30*time.Second, id, "-test.run=^("+names+")$", "-storm.seeds=1000", "-rapid.nofailfile")
+}
+
+// anyTest is a test that fails with a mutant alive, or "".
+func (c core) anyTest(id int) (string, error) {
+	for _, args := range [][]string{
+		{"-test.run=^TestStorm$", "-storm.seeds=100"}, // most of what it notices, it notices soon
+		{"-test.skip=Storm$|TestDocuments|^Example", "-test.short", "-rapid.nofailfile"},
+		{"-test.run=Storm$", "-storm.seeds=1000"},
+	} {
+		if out, err := c.bounded(2*time.Minute, id, args...); err != nil {
+			if failed := failing.FindSubmatch(out); failed != nil {
+				return string(failed[1]), nil
+			}
+			names := began.FindAllSubmatch(out, -1) // it panicked, or never ended: it is the last that began
+			if names == nil {
+				return "", fmt.Errorf("no test began: %.300s", out)
+			}
+			return string(names[len(names)-1][1]), nil
 		}
 	}
 	return "", nil
 }
 
-type try struct {
-	name string
-	args []string
-}
+var (
+	failing = regexp.MustCompile(`(?m)^--- FAIL: (\w+)`)
+	began   = regexp.MustCompile(`(?m)^=== RUN   (\w+)`)
+)
 
-// triesOf are the tests that are to notice a mutant of a file. Nothing but the tests
-// of Blocking comes to what is in its files; each of these mutants has a test that
-// kills it every time, so that its storm is not asked.
-func triesOf(file string) []try {
-	if strings.HasPrefix(file, "blocking") {
-		return []try{{"the tests", []string{"-test.run=Blocking", "-test.skip=BlockingStorm"}}}
-	}
-	return []try{
-		{"the storm", []string{"-test.run=^TestStorm$", "-storm.seeds=1000"}},
-		{"the tests", []string{"-test.skip=^TestStorm$|Blocking|TestDocuments", "-test.short", "-rapid.nofailfile"}},
-	}
-}
-
-// bounded runs what may wait or grow without end: it gets two minutes, also when
-// nobody is left to stop it, and as many bytes as the core's tests never need.
-func bounded(dir, binary string, args ...string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+// bounded runs what may wait or grow without end: it gets so long, also when nobody is
+// left to stop it, and as many bytes as the core's tests never need.
+func (c core) bounded(long time.Duration, alive int, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), long)
 	defer cancel()
-	line := append([]string{"-c", `ulimit -v 6000000; exec "$@"`, "sh", binary, "-test.timeout=2m", "-test.failfast"}, args...)
+	line := append([]string{"-c", `ulimit -v 6000000; exec "$@"`, "sh", c.binary, "-test.timeout=" + long.String(), "-test.failfast", "-test.v"}, args...)
 	cmd := exec.CommandContext(ctx, "sh", line...)
-	cmd.Dir = dir
+	cmd.Dir = root
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", aliveVar, alive))
 	return cmd.CombinedOutput()
-}
-
-// first is the line that says what was noticed.
-func first(out []byte) string {
-	for line := range strings.Lines(string(out)) {
-		line = strings.TrimSpace(line)
-		if strings.Contains(line, "seed ") || strings.HasPrefix(line, "panic:") || strings.HasPrefix(line, "--- FAIL") && !strings.Contains(line, "TestStorm") {
-			return line[:min(len(line), 110)]
-		}
-	}
-	return "it did not end well"
 }
