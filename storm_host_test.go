@@ -38,22 +38,29 @@ func (h host) Create(ctx context.Context, req subagent.CreateRequest) (id subage
 	return id, err
 }
 
-func (h host) Prompt(ctx context.Context, id subagent.SessionID, p subagent.Prompt) (r subagent.Result, err error) {
-	l := h.s.promptedIn(id, p, false)
-	c, over := h.s.enter(subagenttest.OpPrompt, l, id), false
+func (h host) Prompt(ctx context.Context, id subagent.SessionID, p subagent.Prompt) (subagent.Result, error) {
+	return h.s.turnOf(ctx, h.s.promptedIn(id, p, false), id, func(l *life) (r subagent.Result, err error) {
+		if ctx.Err() == nil {
+			h.s.cross(ctx, l)
+		}
+		if err = context.Cause(ctx); err == nil || l.overtaken {
+			r, err = h.Client.Prompt(ctx, id, p)
+			h.s.act(ctx, l, "after", true)
+		}
+		return r, err
+	})
+}
+
+// turnOf is the call of one turn, as the storm sees it.
+func (s *storm) turnOf(ctx context.Context, l *life, id subagent.SessionID, turn func(*life) (subagent.Result, error)) (r subagent.Result, err error) {
+	c, over := s.enter(subagenttest.OpPrompt, l, id), false
 	defer func() {
 		o := result(over, err, strings.TrimSpace(r.Text) == "" && !r.Empty)
 		o.said = strings.TrimSpace(r.Text) != ""
-		h.s.leave(c, o)
+		s.leave(c, o)
 	}()
-	h.s.act(ctx, l, "before", false)
-	if ctx.Err() == nil {
-		h.s.cross(ctx, l)
-	}
-	if err = context.Cause(ctx); err == nil || l.overtaken {
-		r, err = h.Client.Prompt(ctx, id, p)
-		h.s.act(ctx, l, "after", true)
-	}
+	s.act(ctx, l, "before", false)
+	r, err = turn(l)
 	over = true
 	return r, err
 }

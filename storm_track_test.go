@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/seed-48fd9ae4/subagent"
@@ -92,19 +91,12 @@ func (s *storm) begunSince(l *life) bool {
 }
 
 // Attach waits for the turn of somebody else. Now and then its line is cut.
-func (h host) Attach(ctx context.Context, id subagent.SessionID, p subagent.Prompt) (r subagent.Result, err error) {
-	l := h.s.promptedIn(id, p, true)
-	c, over := h.s.enter(subagenttest.OpPrompt, l, id), false
-	defer func() {
-		o := result(over, err, strings.TrimSpace(r.Text) == "" && !r.Empty)
-		o.said = strings.TrimSpace(r.Text) != ""
-		h.s.leave(c, o)
-	}()
-	h.s.act(ctx, l, "before", false)
-	r, err = h.s.attach(ctx, id, h.s.dice("attach", l.origin))
-	h.s.act(ctx, l, "after", true)
-	over = true
-	return r, err
+func (h host) Attach(ctx context.Context, id subagent.SessionID, p subagent.Prompt) (subagent.Result, error) {
+	return h.s.turnOf(ctx, h.s.promptedIn(id, p, true), id, func(l *life) (subagent.Result, error) {
+		r, err := h.s.attach(ctx, id, h.s.dice("attach", l.origin))
+		h.s.act(ctx, l, "after", true)
+		return r, err
+	})
 }
 
 func (s *storm) attach(ctx context.Context, id subagent.SessionID, r *rand.Rand) (subagent.Result, error) {

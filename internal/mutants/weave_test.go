@@ -162,9 +162,9 @@ func build(dir string, files map[string]string) (core, error) {
 	if err := os.WriteFile(overlayFile, overlay, 0o600); err != nil {
 		return core{}, err
 	}
-	make := exec.Command("go", "test", "-c", "-vet=off", "-ldflags=-s -w", "-overlay", overlayFile, "-o", binary, ".")
-	make.Dir = home
-	if out, err := make.CombinedOutput(); err != nil {
+	cmd := exec.Command("go", "test", "-c", "-vet=off", "-ldflags=-s -w", "-overlay", overlayFile, "-o", binary, ".")
+	cmd.Dir = home
+	if out, err := cmd.CombinedOutput(); err != nil {
 		return core{}, fmt.Errorf("does not build: %s", out)
 	}
 	return core{binary}, nil
