@@ -559,24 +559,38 @@ func TestEndlessPages(t *testing.T) {
 	require.LessOrEqual(t, s.count("GET /session/ses_1/message"), 3, "calls, all with the same cursor, for one look; %d MiB; %v", most>>20, err)
 }
 
-// To look for a prompt among n messages takes the time of n, not of n*n: the whole search
-// is bounded by Config.Timeout, and what does not fit is read again without end.
+// To look for a prompt among n messages costs as much as n, not n*n: the whole search is
+// bounded by Config.Timeout, and what does not fit is read again without end. What is
+// counted is what is sent and what is put together from it.
 func TestLongTurnIsRead(t *testing.T) {
-	look := func(n int) time.Duration {
+	look := func(n int) (sent, allocated int64) {
 		messages := []string{`{"info":{"id":"msg_u","role":"user"},"parts":[{"type":"text","text":"x","metadata":{"subagent":{"prompt":"m1"}}}]}`}
 		for i := range n {
 			messages = append(messages, fmt.Sprintf(`{"info":{"id":"msg_%d","role":"assistant","parentID":"msg_n","finish":"tool-calls","time":{"created":1,"completed":2}},"parts":[{"type":"tool","metadata":{"output":%q}}]}`, i, strings.Repeat("x", 30<<10)))
 		}
 		s := &scene{}
-		s.answer = map[string]func(*http.Request) (*http.Response, error){"GET /session/ses_1/message": s.conversation(messages)}
-		began := time.Now()
-		_, err := over(t, s, Config{}).host.Output(t.Context(), "ses_1", "m1")
+		page := s.conversation(messages)
+		s.answer = map[string]func(*http.Request) (*http.Response, error){"GET /session/ses_1/message": func(r *http.Request) (*http.Response, error) {
+			res, err := page(r)
+			text, _ := io.ReadAll(res.Body)
+			res.Body = io.NopCloser(bytes.NewReader(text))
+			sent += int64(len(text))
+			return res, err
+		}}
+		host := over(t, s, Config{}).host
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := host.Output(t.Context(), "ses_1", "m1")
+		runtime.ReadMemStats(&after)
 		require.NoError(t, err)
-		return time.Since(began)
+		return sent, int64(after.TotalAlloc - before.TotalAlloc)
 	}
-	short, long := look(200), look(1600)
-	t.Logf("%v for 200 messages, %v for 1600, without any latency", short, long)
-	require.Less(t, long, 16*short, "eight times as many messages")
+	sent, allocated := look(200)
+	sentLong, allocatedLong := look(1600)
+	t.Logf("%d and %d KiB sent, %d and %d KiB allocated, for 200 and 1600 messages", sent>>10, sentLong>>10, allocated>>10, allocatedLong>>10)
+	require.Positive(t, sent)
+	require.Less(t, sentLong, 12*sent, "eight times as many messages")
+	require.Less(t, allocatedLong, 12*allocated, "eight times as many messages")
 }
 
 // Secrets in what a server or a line says.
