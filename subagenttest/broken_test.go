@@ -392,11 +392,9 @@ func (b *broken) forgiving() {
 // The suite can fail, and for the right reason: each broken client is noticed by the
 // case for its rule, and each case notices one.
 func TestSuiteNotices(t *testing.T) {
-	rules := map[string]clientCase{}
-	missed := map[string]bool{}
-	for _, rule := range clientCases {
-		rules[rule.name] = rule
-		missed[rule.name] = true
+	rules, missed := map[string]rule[Subject]{}, map[string]bool{}
+	for _, r := range clientRules {
+		rules[r.name], missed[r.name] = r, true
 	}
 	for _, c := range breakages {
 		require.Contains(t, rules, c.by)

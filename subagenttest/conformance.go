@@ -77,19 +77,7 @@ type Subject struct {
 //     one that does not exist (of a LineageResolver)
 func TestClient(t *testing.T, factory func(t *testing.T) Subject) {
 	t.Helper()
-	for _, c := range clientCases {
-		var unfit error
-		t.Run(c.name, func(t *testing.T) {
-			t.Helper()
-			s := factory(t)
-			if unfit = s.check(); unfit == nil {
-				c.run(t.Context(), t, s)
-			}
-		})
-		if unfit != nil {
-			t.Fatal(unfit)
-		}
-	}
+	suite(t, clientRules, factory)
 }
 
 // check says what the suite can't do without.
@@ -110,31 +98,11 @@ func (s Subject) check() error {
 	return nil
 }
 
-// clientCase is one rule with its check.
-type clientCase struct {
-	name, rule string
-	check      func(context.Context, Subject) error
-}
-
-// errAbsent is what the check of an optional ability returns where there is none.
-var errAbsent = errors.New("not checked")
-
-// absent says what is missing.
-func absent(what string) error { return fmt.Errorf("%w: %s", errAbsent, what) }
-
-func (c clientCase) run(ctx context.Context, tb testing.TB, s Subject) {
-	tb.Helper()
+func (s Subject) settled() Subject {
 	if s.Settle <= 0 {
-		s.Settle = 10 * time.Second
+		s.Settle = defaultSettle
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // ends what a check that failed has left behind
-	switch err := c.check(ctx, s); {
-	case errors.Is(err, errAbsent):
-		tb.Skip(err.Error())
-	case err != nil:
-		tb.Errorf("%v\nThe rule: %s.", err, c.rule)
-	}
+	return s
 }
 
 // moment is how long a turn is let begin that can't be seen to, and how often the
@@ -147,62 +115,15 @@ func (s Subject) moment() time.Duration {
 	return d
 }
 
-// breach is an error of the suite's own: the client did not even answer. It never
-// stands for an error that a rule asks for.
-type breach struct{ error }
-
-// refused is for calls that must end in an error of the client.
-func refused(err error, accepted string) error {
-	var b breach
-	if err == nil {
-		return errors.New(accepted)
-	}
-	if errors.As(err, &b) {
-		return b
-	}
-	return nil
-}
-
-// call makes one call of the client, which may neither panic nor take for ever.
-func call[T any](s Subject, what string, f func() (T, error)) (T, error) {
-	type answer struct {
-		value T
-		err   error
-	}
-	done := make(chan answer, 1)
-	go func() {
-		var a answer
-		defer func() {
-			if v := recover(); v != nil {
-				a.err = breach{fmt.Errorf("it panicked: %v", v)}
-			}
-			done <- a
-		}()
-		a.value, a.err = f()
-	}()
-	limit := time.NewTimer(s.Settle)
-	defer limit.Stop()
-	select {
-	case a := <-done:
-		if a.err != nil {
-			a.err = fmt.Errorf("%s: %w", what, a.err)
-		}
-		return a.value, a.err
-	case <-limit.C:
-		var none T
-		return none, breach{fmt.Errorf("%s has not returned within %v", what, s.Settle)}
-	}
-}
-
 // do is call for methods that return only an error.
 func (s Subject) do(what string, f func() error) error {
-	_, err := call(s, what, func() (struct{}, error) { return struct{}{}, f() })
+	_, err := call(s.Settle, what, func() (struct{}, error) { return struct{}{}, f() })
 	return err
 }
 
 // create makes a session that works.
 func (s Subject) create(ctx context.Context) (subagent.SessionID, error) {
-	return call(s, "Create", func() (subagent.SessionID, error) {
+	return call(s.Settle, "Create", func() (subagent.SessionID, error) {
 		id, err := s.Client.Create(ctx, s.Request)
 		if err == nil && id == "" {
 			err = breach{errors.New("it returned an empty id and no error")}
@@ -220,7 +141,7 @@ func (s Subject) prompt(text string) subagent.Prompt {
 
 // turn runs one prompt that ends by itself, or with its context.
 func (s Subject) turn(ctx context.Context, id subagent.SessionID, text string) (subagent.Result, error) {
-	return call(s, "Prompt", func() (subagent.Result, error) { return s.Client.Prompt(ctx, id, s.prompt(text)) })
+	return call(s.Settle, "Prompt", func() (subagent.Result, error) { return s.Client.Prompt(ctx, id, s.prompt(text)) })
 }
 
 // answers checks that a session answers the quick prompt.

@@ -11,8 +11,8 @@ import (
 	"github.com/seed-48fd9ae4/subagent"
 )
 
-// clientCases is the contract of a SessionClient, as far as calls can tell.
-var clientCases = []clientCase{
+// clientRules is the contract of a SessionClient, as far as calls can tell.
+var clientRules = []rule[Subject]{
 	{"create", "Create opens a new session each time, with an id of its own, and starts nothing", checkCreate},
 	{"prompt", "Prompt returns the turn's text when the turn is over, with neither Empty nor Partial set", checkPrompt},
 	{"two turns", "a session takes one prompt after the other", checkTwoTurns},
@@ -314,7 +314,7 @@ func checkLineage(ctx context.Context, s Subject) error {
 		return absent("the client is no subagent.LineageResolver")
 	}
 	parentOf := func(id subagent.SessionID) (subagent.SessionID, error) {
-		return call(s, "ParentOf", func() (subagent.SessionID, error) { return r.ParentOf(ctx, id) })
+		return call(s.Settle, "ParentOf", func() (subagent.SessionID, error) { return r.ParentOf(ctx, id) })
 	}
 	parent, err := parentOf(unknown)
 	if errors.Is(err, errors.ErrUnsupported) {

@@ -3,12 +3,8 @@ package subagenttest
 import (
 	"context"
 	"errors"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -115,7 +111,7 @@ func TestFakeConforms(t *testing.T) {
 
 // What the host shows is not needed for a client to pass.
 func TestFakeConformsBlind(t *testing.T) {
-	for _, rule := range clientCases {
+	for _, rule := range clientRules {
 		synctest.Test(t, func(t *testing.T) {
 			_, s := obedient(t)
 			s.Working = nil
@@ -158,7 +154,7 @@ func TestSuiteSaysWhatIsAbsent(t *testing.T) {
 	} {
 		for i, client := range []subagent.SessionClient{bare{good}, unsupported} {
 			s.Client, s.Fail, s.Blank = client, "", ""
-			for _, rule := range clientCases {
+			for _, rule := range clientRules {
 				if rule.name == name {
 					err := rule.check(t.Context(), s)
 					require.ErrorIs(t, err, errAbsent)
@@ -169,56 +165,15 @@ func TestSuiteSaysWhatIsAbsent(t *testing.T) {
 	}
 }
 
-// TestClient's comment has every rule.
-func TestRulesAreDocumented(t *testing.T) {
-	file, err := parser.ParseFile(token.NewFileSet(), "conformance.go", nil, parser.ParseComments)
-	require.NoError(t, err)
-	var doc string
-	for _, d := range file.Decls {
-		if f, ok := d.(*ast.FuncDecl); ok && f.Name.Name == "TestClient" {
-			doc = f.Doc.Text()
-		}
-	}
-	require.Equal(t, len(clientCases), strings.Count(doc, "\n  - "))
-	doc = strings.Join(strings.Fields(doc), " ")
-	for _, rule := range clientCases {
-		require.Contains(t, doc, "- "+rule.name+": "+rule.rule)
-	}
-}
-
-// The outcome of a check comes out as the test's, with the rule.
-func TestSuiteReports(t *testing.T) {
-	for _, c := range []struct {
-		err             error
-		errors, skipped int
-	}{{nil, 0, 0}, {errAbsent, 0, 1}, {errors.New("it is broken"), 1, 0}} {
-		r := &recorder{TB: t}
-		var settle time.Duration
-		var ctx context.Context
-		rule := clientCase{"a rule", "what it says", func(within context.Context, s Subject) error {
-			ctx, settle = within, s.Settle
-			return c.err
-		}}
-		rule.run(t.Context(), r, Subject{})
-		require.Len(t, r.errors, c.errors)
-		require.Equal(t, c.skipped, r.skipped)
-		require.Equal(t, 10*time.Second, settle, "the default")
-		require.Error(t, ctx.Err(), "a failed check leaves nothing behind")
-		if c.err != nil && c.errors > 0 {
-			require.Contains(t, r.errors[0], "it is broken\nThe rule: what it says.")
-		}
-	}
-}
-
 // A client that panics or hangs is reported as well, and never taken for one that
 // returns an error as it should.
 func TestSuiteSurvives(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, s := obedient(t)
-		_, err := call(s, "Prompt", func() (int, error) { panic("boom") })
+		_, err := call(s.Settle, "Prompt", func() (int, error) { panic("boom") })
 		require.ErrorContains(t, err, "Prompt: it panicked: boom")
 		require.Error(t, refused(err, ""))
-		_, err = call(s, "Prompt", func() (int, error) { <-c.let; return 0, nil })
+		_, err = call(s.Settle, "Prompt", func() (int, error) { <-c.let; return 0, nil })
 		require.EqualError(t, err, "Prompt has not returned within 3s")
 		require.Error(t, refused(err, ""))
 		require.EqualError(t, refused(nil, "it was taken"), "it was taken")

@@ -16,7 +16,7 @@ func checkTranscript(ctx context.Context, s Subject) error {
 		return absent("the client is no subagent.TranscriptReader")
 	}
 	read := func(id subagent.SessionID, q subagent.TranscriptQuery) ([]subagent.Message, error) {
-		return call(s, "Transcript", func() ([]subagent.Message, error) { return r.Transcript(ctx, id, q) })
+		return call(s.Settle, "Transcript", func() ([]subagent.Message, error) { return r.Transcript(ctx, id, q) })
 	}
 	_, err := read(unknown, subagent.TranscriptQuery{})
 	if errors.Is(err, errors.ErrUnsupported) {

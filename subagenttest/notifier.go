@@ -71,19 +71,7 @@ type Parents interface {
 //     there, and after anything else the same notification comes again and is there once
 func TestNotifier(t *testing.T, factory func(t *testing.T) Receiver) {
 	t.Helper()
-	for _, c := range notifierCases {
-		var unfit error
-		t.Run(c.name, func(t *testing.T) {
-			t.Helper()
-			r := factory(t)
-			if unfit = r.check(); unfit == nil {
-				c.run(t.Context(), t, r)
-			}
-		})
-		if unfit != nil {
-			t.Fatal(unfit)
-		}
-	}
+	suite(t, notifierRules, factory)
 }
 
 // check says what the suite can't do without.
@@ -97,25 +85,11 @@ func (r Receiver) check() error {
 	return nil
 }
 
-// notifierCase is one rule with its check.
-type notifierCase struct {
-	name, rule string
-	check      func(context.Context, Receiver) error
-}
-
-func (c notifierCase) run(ctx context.Context, tb testing.TB, r Receiver) {
-	tb.Helper()
+func (r Receiver) settled() Receiver {
 	if r.Settle <= 0 {
-		r.Settle = 10 * time.Second
+		r.Settle = defaultSettle
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	switch err := c.check(ctx, r); {
-	case errors.Is(err, errAbsent):
-		tb.Skip(err.Error())
-	case err != nil:
-		tb.Errorf("%v\nThe rule: %s.", err, c.rule)
-	}
+	return r
 }
 
 // told is a notification for a parent, with words that stand nowhere else.
@@ -139,7 +113,7 @@ func waking(n subagent.Notification) subagent.Notification {
 }
 
 func (r Receiver) notify(ctx context.Context, n subagent.Notification) (subagent.Delivery, error) {
-	return call(Subject{Settle: r.Settle}, "Notify", func() (subagent.Delivery, error) { return r.Notifier.Notify(ctx, n) })
+	return call(r.Settle, "Notify", func() (subagent.Delivery, error) { return r.Notifier.Notify(ctx, n) })
 }
 
 // wants makes a call that must end in an answer.

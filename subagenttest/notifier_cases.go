@@ -10,8 +10,8 @@ import (
 	"github.com/seed-48fd9ae4/subagent"
 )
 
-// notifierCases is the contract of a Notifier, as far as calls can tell.
-var notifierCases = []notifierCase{
+// notifierRules is the contract of a Notifier, as far as calls can tell.
+var notifierRules = []rule[Receiver]{
 	{"accepted", "what was accepted stands in the parent's transcript once, as a message of the user, and in no other", checkAccepted},
 	{"again", "a notification that comes again is accepted, adds nothing and begins no turn", checkAgain},
 	{"wake", "Wake begins one turn, which answers", checkWake},
@@ -201,7 +201,7 @@ func checkReceived(ctx context.Context, r Receiver) error {
 		return absent("the notifier is no subagent.ReceiptChecker")
 	}
 	received := func(n subagent.Notification) (bool, error) {
-		return call(Subject{Settle: r.Settle}, "Received", func() (bool, error) { return checker.Received(ctx, n) })
+		return call(r.Settle, "Received", func() (bool, error) { return checker.Received(ctx, n) })
 	}
 	first := told(r.Parents.Open())
 	if _, err := received(first); errors.Is(err, errors.ErrUnsupported) {

@@ -4,11 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -370,9 +366,9 @@ var brokenNotifiers = []struct {
 
 // Each broken notifier is noticed by the case for its rule, and each case notices one.
 func TestNotifierSuiteNotices(t *testing.T) {
-	rules, missed := map[string]notifierCase{}, map[string]bool{}
-	for _, rule := range notifierCases {
-		rules[rule.name], missed[rule.name] = rule, true
+	rules, missed := map[string]rule[Receiver]{}, map[string]bool{}
+	for _, r := range notifierRules {
+		rules[r.name], missed[r.name] = r, true
 	}
 	for i, c := range brokenNotifiers {
 		require.Contains(t, rules, c.by)
@@ -396,41 +392,6 @@ func TestNotifierSuiteReports(t *testing.T) {
 	require.EqualError(t, checkReceived(t.Context(), bare), "not checked: the notifier is no subagent.ReceiptChecker")
 	r.asked = func(subagent.Notification) (bool, error) { return false, errors.ErrUnsupported }
 	require.EqualError(t, checkReceived(t.Context(), Receiver{Notifier: r, Parents: r, Settle: time.Second}), "not checked: Received is errors.ErrUnsupported")
-	for _, c := range []struct {
-		err             error
-		errors, skipped int
-	}{{nil, 0, 0}, {errAbsent, 0, 1}, {errors.New("it is broken"), 1, 0}} {
-		rec := &recorder{TB: t}
-		var settle time.Duration
-		rule := notifierCase{"a rule", "what it says", func(_ context.Context, r Receiver) error {
-			settle = r.Settle
-			return c.err
-		}}
-		rule.run(t.Context(), rec, Receiver{})
-		require.Len(t, rec.errors, c.errors)
-		require.Equal(t, c.skipped, rec.skipped)
-		require.Equal(t, 10*time.Second, settle, "the default")
-		if c.errors > 0 {
-			require.Contains(t, rec.errors[0], "it is broken\nThe rule: what it says.")
-		}
-	}
-}
-
-// TestNotifier's comment has every rule.
-func TestNotifierRulesAreDocumented(t *testing.T) {
-	file, err := parser.ParseFile(token.NewFileSet(), "notifier.go", nil, parser.ParseComments)
-	require.NoError(t, err)
-	var doc string
-	for _, d := range file.Decls {
-		if f, ok := d.(*ast.FuncDecl); ok && f.Name.Name == "TestNotifier" {
-			doc = f.Doc.Text()
-		}
-	}
-	require.Equal(t, len(notifierCases), strings.Count(doc, "\n  - "))
-	doc = strings.Join(strings.Fields(doc), " ")
-	for _, rule := range notifierCases {
-		require.Contains(t, doc, "- "+rule.name+": "+rule.rule)
-	}
 }
 
 // A turn that begins late is waited for, one that never should is seen.
