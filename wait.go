@@ -95,7 +95,7 @@ func (m *BackgroundManager) Do(ctx context.Context, in LaunchInput) (Task, error
 	}
 	if err := e.wait(ctx); err != nil {
 		// Bounded by Config.AbortGrace. An ending that came first stands.
-		_, stopErr := m.Cancel(context.WithoutCancel(ctx), id, CancelOptions{Cause: ByParent})
+		_, stopErr := m.Cancel(context.WithoutCancel(ctx), id, CancelOptions{Cause: ByParent, Run: 1}) // by now it may be in another
 		if errors.Is(stopErr, ErrUnstopped) {
 			err = errors.Join(err, stopErr)
 		}
