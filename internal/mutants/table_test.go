@@ -337,7 +337,7 @@ var table = []mutant{
 	{"a reader above takes the parent's notice", "scope.go", "	if by == host || t.parent() != SessionID(by) || ", "	if by == host || "},
 	{"an ended session takes its heir's notice", "scope.go", " || t.owner.orphaned() {", " {"},
 	{"a stopping session takes its heir's notice", "scope.go", " || t.owner.held() ||", " ||"},
-	{"an ended run has timed out", "output.go", "	if t.ending != e {\n", "	if false {\n"},
+	{"an ended run has timed out", "wait.go", "t.ending == e, nil", "true, nil"},
 	{"a wait of Output has no bound", "output.go", "	q.Wait = min(q.Wait, maxOutputWait)\n", ""},
 	{"a passed wait is an error", "output.go", "live && ctx.Err() != nil {", "live {"},
 	{"an unknown cursor is the beginning", "output.go", "	if q.Since != \"\" && at < 0 {\n", "	if false {\n"},
