@@ -79,7 +79,7 @@ func (m *BackgroundManager) reachLocked(by caller, id TaskID) (*task, error) {
 
 // reachSessionLocked is reachLocked for the task of a session.
 func (m *BackgroundManager) reachSessionLocked(by caller, id SessionID) (*task, error) {
-	if t := m.bySession[id]; t != nil && by.reaches(t) {
+	if t := m.bySession[id]; t != nil && !t.forgotten && by.reaches(t) {
 		return t, nil
 	}
 	if g, ok := m.shelf.graves[m.shelf.sessions[id]]; ok && (by == host || g.parent == SessionID(by)) {

@@ -321,7 +321,7 @@ var table = []mutant{
 
 	// As and Output.
 	{"a foreign task is found", "scope.go", "	case err != nil || !by.reaches(t):\n", "	case err != nil:\n"},
-	{"a foreign session is found", "scope.go", "t != nil && by.reaches(t) {", "t != nil {"},
+	{"a foreign session is found", "scope.go", "!t.forgotten && by.reaches(t) {", "!t.forgotten {"},
 	{"a filter sees foreign tasks", "list.go", "			visible(t)\n", "			(visible(t) || true)\n"},
 	{"a page begins at a foreign task", "list.go", "m.reachLocked(by, f.After)", "m.reachLocked(host, f.After)"},
 	{"a session waits for itself", "wait.go", "m.matcher(by.above, f)", "m.matcher(by.reaches, f)"},
