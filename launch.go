@@ -93,7 +93,7 @@ func (m *BackgroundManager) CanLaunch(ctx context.Context, in LaunchInput) error
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.checkLocked(o, keyOf(t.in.Agent, t.in.Model), t.silent, false)
+	return m.checkLocked(m.nowLocked(o), keyOf(t.in.Agent, t.in.Model), t.silent, false)
 }
 
 // AgentError is a launch refused because of its agent.
