@@ -44,10 +44,12 @@ func (m *BackgroundManager) checkMoveLocked(t *task, o origin) error {
 	for above := o.under; above != nil; above = above.owner.origin.under {
 		below = below || above == t
 	}
-	live, most := m.treeLocked(t), m.cfg.Spawn.LivePerRoot
+	live, deepest := m.treeLocked(t)
+	most := m.cfg.Spawn.LivePerRoot
 	if t.status.Terminal() {
 		live++ // it goes on
 	}
+	deepest += o.Depth
 	used := 0
 	if r := m.rootLocked(o); r != nil {
 		used = r.live
@@ -55,22 +57,24 @@ func (m *BackgroundManager) checkMoveLocked(t *task, o origin) error {
 	switch depth := m.cfg.Spawn.Depth; {
 	case below:
 		return &InputError{"ResumeInput.Parent or TrackInput.Parent", strconv.Quote(string(o.Parent)), "can't be the task's own session, or below it"}
-	case depth != Off && o.Depth > depth:
-		return &LimitError{Kind: ErrDepthLimit, Setting: "Config.Spawn.Depth", Limit: depth, Used: o.Depth, Parent: o.Parent, Root: o.Root}
+	case depth != Off && deepest > depth:
+		return &LimitError{Kind: ErrDepthLimit, Setting: "Config.Spawn.Depth", Limit: depth, Used: deepest, Parent: o.Parent, Root: o.Root}
 	case most != Off && o.Root != t.root.id && used+live > most:
 		return &LimitError{Kind: ErrSpawnLimit, Setting: "Config.Spawn.LivePerRoot", Limit: most, Used: used, Parent: o.Parent, Root: o.Root}
 	}
 	return nil
 }
 
-// treeLocked is how many live tasks come along with one that moves.
-func (m *BackgroundManager) treeLocked(t *task) (live int) {
+// treeLocked is how many live tasks come along with one that moves, and how many levels
+// below it the deepest of them is.
+func (m *BackgroundManager) treeLocked(t *task) (live, deepest int) {
 	for _, d := range m.withBelowLocked(t) {
 		if !d.status.Terminal() {
 			live++
+			deepest = max(deepest, int(d.depth-t.depth))
 		}
 	}
-	return live
+	return live, deepest
 }
 
 // withBelowLocked is a task and all that was launched below it.

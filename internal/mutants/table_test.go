@@ -395,7 +395,7 @@ var table = []mutant{
 	{"a task that moves below a foreign session is not of its ancestor", "move.go", "	m.adoptChildLocked(t, o)\n", ""},
 	{"a move is no event", "move.go", "	m.emitLocked(t, TopicMoved, nil)\n", ""},
 	{"a child moves only as deep as it was", "move.go", "		t.depth += deeper\n", "		t.depth += min(deeper, 0)\n"},
-	{"a task moves as deep as it likes", "move.go", "	case depth != Off && o.Depth > depth:\n", "	case false:\n"},
+	{"a task moves as deep as it likes", "move.go", "	case depth != Off && deepest > depth:\n", "	case false:\n"},
 	{"a tree moves whatever its size", "move.go", "	case most != Off && o.Root != t.root.id && used+live > most:\n", "	case false:\n"},
 	{"what it left running stays inherited", "resume.go", "		own.inherited = own.below() - (own.live - own.doomed)\n", "		_ = own\n"},
 	{"what was out to it stays lent", "resume.go", "		own.repayLocked()\n", ""},
