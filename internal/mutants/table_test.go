@@ -384,7 +384,7 @@ var table = []mutant{
 	{"a session between is not counted after a move", "move.go", "		now.Depth += len(o.via) + 1\n", ""},
 	{"a session found out before it was tracked is not known", "resume.go", "	return m.asKnownLocked(o)\n", "	return o.asMovedLocked()\n"},
 	{"a session is tracked for one below it", "track.go", "o.Parent == id || o.Root == id || slices.Contains(o.via, id)", "o.Parent == id || slices.Contains(o.via, id)"},
-	{"what is below a session is no hindrance", "track.go", "(m.mailboxes[id] != nil || m.roots[id] != nil)", "m.mailboxes[id] != nil"},
+	{"what is below a session is no hindrance", "track.go", " || b.origin.asMovedLocked().Root == id", ""},
 	{"a live task moves and its old parent waits on", "move.go", "	old.live--\n", ""},
 	{"a batch stays open when its last task moves away", "move.go", "	m.postLocked(heir, m.now()) // it may have been the last\n", ""},
 	{"a batch stays open when its last task goes on elsewhere", "resume.go", "	m.postLocked(heir, t.queued) // what", "	_ = heir // what"},
