@@ -9,8 +9,9 @@ import (
 
 // How a task comes to another parent: when it is resumed, or tracked, for that one.
 
-// moveLocked gives a task whose run goes on another parent.
-func (m *BackgroundManager) moveLocked(t *task, o origin) error {
+// moveLocked gives a task whose run goes on another parent, which is told of its end unless
+// it is silent.
+func (m *BackgroundManager) moveLocked(t *task, o origin, silent bool) error {
 	if o.Parent == t.owner.origin.Parent {
 		return nil
 	}
@@ -23,6 +24,9 @@ func (m *BackgroundManager) moveLocked(t *task, o origin) error {
 	if err := m.openLocked(o); err != nil { // within its tree it is counted already
 		return err
 	}
+	if err := m.heardLocked(o, silent); err != nil {
+		return err
+	}
 	old := t.owner
 	heir := old.heirLocked()
 	old.live--
@@ -30,6 +34,7 @@ func (m *BackgroundManager) moveLocked(t *task, o origin) error {
 		heir.inherited--
 	}
 	m.refileLocked(t, o)
+	t.silent = silent
 	t.owner.addLiveLocked()
 	m.postLocked(heir, m.now()) // it may have been the last
 	return nil

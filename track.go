@@ -66,13 +66,16 @@ func (m *BackgroundManager) Track(ctx context.Context, in TrackInput) (Task, err
 // trackLocked enters a planned task, unless its session has one already.
 func (m *BackgroundManager) trackLocked(fresh *task, o origin, id SessionID) (*task, error) {
 	t := m.bySession[id]
+	if t != nil && o.Parent == "" { // none was named: it stays where it is
+		o = t.owner.origin
+	}
 	switch {
 	case t == nil:
-		if o.Parent == id || o.Root == id || slices.Contains(o.via, id) {
-			return nil, &InputError{"TrackInput.Parent", strconv.Quote(string(o.Parent)), "can't be the session itself, or below it"}
-		}
 		if err := m.trackableLocked(id); err != nil {
 			return nil, err
+		}
+		if o.Parent == id || o.Root == id || slices.Contains(o.via, id) {
+			return nil, &InputError{"TrackInput.Parent", strconv.Quote(string(o.Parent)), "can't be the session itself, or below it"}
 		}
 		if err := m.launchLocked(fresh, o); err != nil {
 			return nil, err
@@ -88,7 +91,7 @@ func (m *BackgroundManager) trackLocked(fresh *task, o origin, id SessionID) (*t
 		}
 		return t, m.beginLocked(p)
 	}
-	return t, m.moveLocked(t, m.nowLocked(o))
+	return t, m.moveLocked(t, m.nowLocked(o), fresh.silent)
 }
 
 // trackableLocked says why a session that no task has can't have one now: it is being given

@@ -404,7 +404,7 @@ var table = []mutant{
 	{"a tracked turn that was not attached to is at rest", "attempt.go", "	a.call, a.turnOver = returned, !t.attach //", "	a.call, a.turnOver = returned, true //"},
 	{"a tracked turn to be left is stopped", "stop.go", "left && (a.call == prompting || t.attach)", "left && a.call == prompting"},
 	{"a session is tracked by two tasks", "track.go", "		m.bySession[id] = fresh\n", ""},
-	{"a tracked task that runs does not move", "track.go", "	return t, m.moveLocked(t, m.nowLocked(o))\n", "	return t, nil\n"},
+	{"a tracked task that runs does not move", "track.go", "	return t, m.moveLocked(t, m.nowLocked(o), fresh.silent)\n", "	return t, nil\n"},
 	{"who waits for any is given nothing", "wait.go", "		case <-w.hit: // what", "		case <-w.hit:\n			return Task{}, nil // what"},
 	{"a session whose hook was cut short is prompted", "attempt.go", "; t.prompted || t.attach || t.tracked || m.cfg", "; true || m.cfg"},
 	{"a session that was prompted has its hook again", "attempt.go", "; t.prompted || t.attach || t.tracked || m.cfg", "; t.attach || t.tracked || m.cfg"},
