@@ -100,3 +100,17 @@ func TestReviewTrackWhileAborted(t *testing.T) {
 		require.ErrorIs(t, err, ErrUnstopped)
 	})
 }
+
+// Nor one below which tasks are kept: what is launched or resumed there would not be its own.
+func TestReviewTrackAboveKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &tracing{newAttaching(), map[SessionID]SessionID{"f": "theirs"}, nil}
+		m := newManager(t, c, Config{})
+		below := launch(t, m, work("f"))
+		synctest.Wait()
+		require.Equal(t, Completed, get(t, m, below.ID).Status)
+		_, err := m.Track(t.Context(), TrackInput{Parent: "p", Session: "theirs", Agent: "a"})
+		var input *InputError
+		require.ErrorAs(t, err, &input)
+	})
+}
