@@ -172,8 +172,9 @@ func (m *BackgroundManager) runAttempt(a *attempt) (next *attempt) {
 		err = errNotAttached
 	default: // no prompt goes out, and nothing runs
 	}
+	next = m.prompted(a, result, err) // looks into an error of the host
 	over = true
-	return m.prompted(a, result, err)
+	return next
 }
 
 // opened gets an attempt its session: a new one, or that of the task's last run. It

@@ -301,6 +301,7 @@ func (m *BackgroundManager) takenLocked(b *mailbox, now instant) {
 	m.emitToldLocked(batched)
 	if b.held() || b.orphaned() {
 		heir := b.origin.under.owner.heirLocked()
+		b.repayLocked() // where nobody is to be told the mailbox may be gone after this
 		m.bringLocked(heir, batched...)
 		if !b.orphaned() { // else the rest of what is owed here follows, before all is told
 			m.postLocked(heir, now)

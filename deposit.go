@@ -65,6 +65,9 @@ func (b *mailbox) wakeLaterLocked(m *BackgroundManager, now instant) {
 	switch deposit := b.hand == HandDeposit; {
 	case deposit && b.batch.Wake:
 		b.wake, b.wakeAt, b.wakeTries = b.batch, now.after(m.cfg.Mailbox.BusyMax), 0
+		if b.idledLately() { // while it was put there
+			b.wakeAt = now
+		}
 	case !deposit && b.batch.Wake:
 		b.wake = nil
 	}

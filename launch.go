@@ -93,7 +93,7 @@ func (m *BackgroundManager) CanLaunch(ctx context.Context, in LaunchInput) error
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.checkLocked(o, keyOf(t.in.Agent, t.in.Model), t.silent, false)
+	return m.checkLocked(m.nowLocked(o), keyOf(t.in.Agent, t.in.Model), t.silent, false)
 }
 
 // AgentError is a launch refused because of its agent.
@@ -277,8 +277,8 @@ func (m *BackgroundManager) checkLocked(o origin, k Key, silent, again bool) err
 	if err := m.admitLocked(o, again); err != nil {
 		return err
 	}
-	if m.cfg.Mailbox.Required && !silent && !m.listensLocked(o) {
-		return fmt.Errorf("%w: of what session %q launches; Config.Mailbox.Required is set", ErrNobodyToTell, o.Parent)
+	if err := m.heardLocked(o, silent); err != nil {
+		return err
 	}
 	depth := m.cfg.Spawn.QueueDepth
 	if depth == Off {
@@ -289,6 +289,14 @@ func (m *BackgroundManager) checkLocked(o origin, k Key, silent, again bool) err
 			Kind: ErrQueueFull, Setting: "Config.Spawn.QueueDepth", Limit: depth, Used: s.queue.all.n,
 			Parent: o.Parent, Root: o.Root, Key: k,
 		}
+	}
+	return nil
+}
+
+// heardLocked refuses a run of whose end nobody would be told, if the host wants that.
+func (m *BackgroundManager) heardLocked(o origin, silent bool) error {
+	if m.cfg.Mailbox.Required && !silent && !m.listensLocked(o) {
+		return fmt.Errorf("%w: of what session %q launches; Config.Mailbox.Required is set", ErrNobodyToTell, o.Parent)
 	}
 	return nil
 }

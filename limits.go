@@ -94,6 +94,9 @@ func (m *BackgroundManager) openLocked(o origin) error {
 		if above.forgotten {
 			return fmt.Errorf("%w: task %s is forgotten", ErrParentEnded, above.id)
 		}
+		if above.deleted {
+			return fmt.Errorf("%w: the session of task %s was deleted", ErrParentEnded, above.id)
+		}
 		if above.refusesChildren() {
 			return fmt.Errorf("%w: task %s is %s", ErrParentEnded, above.id, above.status)
 		}

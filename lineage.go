@@ -137,6 +137,7 @@ func (m *BackgroundManager) Reserve(ctx context.Context, parent SessionID) (*Res
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	o = m.nowLocked(o)
 	if err := m.admitLocked(o, false); err != nil {
 		return nil, err
 	}

@@ -169,3 +169,53 @@ func TestMailboxBelowAnEndedTask(t *testing.T) {
 		require.Equal(t, 2, inventory(m)["mailboxes"], "those of p and of q")
 	})
 }
+
+// What is out to a child that has ended is no more counted above once it is taken, also where
+// nobody is there to be told, and all of it is forgotten in that instant.
+func TestLentToTheForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		box := &answering{answer: func(Notification, int) (Delivery, error) { time.Sleep(5 * time.Second); return Accepted, nil }}
+		m := newManager(t, timed(), Config{Notifier: box, Retention: Retention{Count: 1, Together: Off}})
+		top := func(prompt string) SessionID {
+			in := taking("", prompt)
+			in.NoNotice = true
+			task := launch(t, m, in)
+			synctest.Wait()
+			return get(t, m, task.ID).Session
+		}
+		launch(t, m, taking(top("1s"), "1h")) // kept, for its child
+		launch(t, m, taking(top("3s"), "2s"))
+		pass(5 * time.Second) // its child's end is on its way to it as it ends
+		require.Len(t, box.all(), 1)
+		require.NoError(t, m.CheckBooks(nil, nil))
+		pass(time.Minute)
+		require.NoError(t, m.CheckBooks(nil, nil))
+		pass(48 * time.Hour)
+		require.Empty(t, m.mailboxes)
+	})
+}
+
+// A parent deleted while a batch, a deposit or a turn asked for is out: nothing stays behind.
+func TestDeletedWhileOut(t *testing.T) {
+	for _, answer := range []Delivery{Unknown, Accepted, Busy, Gone} {
+		synctest.Test(t, func(t *testing.T) {
+			box := &answering{answer: func(n Notification, _ int) (Delivery, error) {
+				time.Sleep(time.Minute)
+				return answer, nil
+			}}
+			m := newManager(t, timed(), Config{Notifier: box, Mailbox: MailboxPolicy{Timeout: time.Hour}, Retention: Retention{Age: time.Minute, Together: Off}})
+			empty := inventory(m)
+			launch(t, m, taking("p", "1s"))
+			launch(t, m, taking("p", "20s"))
+			launch(t, m, taking("p", "1h"))
+			pass(30 * time.Second)
+			m.HandleEvent(SessionEvent{Session: "p", Kind: EventDeleted})
+			require.ErrorIs(t, second(m.Launch(t.Context(), work("p"))), ErrParentEnded)
+			pass(24 * time.Hour)
+			end := inventory(m)
+			delete(empty, "seq")
+			delete(end, "seq")
+			require.Equal(t, empty, end, "%v", answer)
+		})
+	}
+}

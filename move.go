@@ -9,8 +9,9 @@ import (
 
 // How a task comes to another parent: when it is resumed, or tracked, for that one.
 
-// moveLocked gives a task whose run goes on another parent.
-func (m *BackgroundManager) moveLocked(t *task, o origin) error {
+// moveLocked gives a task whose run goes on another parent, which is told of its end unless
+// it is silent.
+func (m *BackgroundManager) moveLocked(t *task, o origin, silent bool) error {
 	if o.Parent == t.owner.origin.Parent {
 		return nil
 	}
@@ -23,6 +24,9 @@ func (m *BackgroundManager) moveLocked(t *task, o origin) error {
 	if err := m.openLocked(o); err != nil { // within its tree it is counted already
 		return err
 	}
+	if err := m.heardLocked(o, silent); err != nil {
+		return err
+	}
 	old := t.owner
 	heir := old.heirLocked()
 	old.live--
@@ -30,6 +34,7 @@ func (m *BackgroundManager) moveLocked(t *task, o origin) error {
 		heir.inherited--
 	}
 	m.refileLocked(t, o)
+	t.silent = silent
 	t.owner.addLiveLocked()
 	m.postLocked(heir, m.now()) // it may have been the last
 	return nil
@@ -40,10 +45,12 @@ func (m *BackgroundManager) checkMoveLocked(t *task, o origin) error {
 	if o.Parent == t.owner.origin.Parent {
 		return nil
 	}
-	live, most := m.treeLocked(t), m.cfg.Spawn.LivePerRoot
+	live, deepest := m.treeLocked(t)
+	most := m.cfg.Spawn.LivePerRoot
 	if t.status.Terminal() {
 		live++ // it goes on
 	}
+	deepest += o.Depth
 	used := 0
 	if r := m.rootLocked(o); r != nil {
 		used = r.live
@@ -51,22 +58,24 @@ func (m *BackgroundManager) checkMoveLocked(t *task, o origin) error {
 	switch depth := m.cfg.Spawn.Depth; {
 	case o.under.isBelow(t): // or it is its own session
 		return &InputError{"ResumeInput.Parent or TrackInput.Parent", strconv.Quote(string(o.Parent)), "can't be the task's own session, or below it"}
-	case depth != Off && o.Depth > depth:
-		return &LimitError{Kind: ErrDepthLimit, Setting: "Config.Spawn.Depth", Limit: depth, Used: o.Depth, Parent: o.Parent, Root: o.Root}
+	case depth != Off && deepest > depth:
+		return &LimitError{Kind: ErrDepthLimit, Setting: "Config.Spawn.Depth", Limit: depth, Used: deepest, Parent: o.Parent, Root: o.Root}
 	case most != Off && o.Root != t.root.id && used+live > most:
 		return &LimitError{Kind: ErrSpawnLimit, Setting: "Config.Spawn.LivePerRoot", Limit: most, Used: used, Parent: o.Parent, Root: o.Root}
 	}
 	return nil
 }
 
-// treeLocked is how many live tasks come along with one that moves.
-func (m *BackgroundManager) treeLocked(t *task) (live int) {
+// treeLocked is how many live tasks come along with one that moves, and how many levels
+// below it the deepest of them is.
+func (m *BackgroundManager) treeLocked(t *task) (live, deepest int) {
 	for _, d := range m.withBelowLocked(t) {
 		if !d.status.Terminal() {
 			live++
+			deepest = max(deepest, int(d.depth-t.depth))
 		}
 	}
-	return live
+	return live, deepest
 }
 
 // withBelowLocked is a task and all that was launched below it.

@@ -146,7 +146,7 @@ func (m *BackgroundManager) output(ctx context.Context, by caller, id TaskID, q 
 	if q.Transcript {
 		o.Cursor = q.Since
 		if err == nil {
-			o.TranscriptErr = m.transcribe(ctx, &o, &q)
+			o.TranscriptErr = m.transcribe(ctx, by, &o, &q)
 		}
 	}
 	return o, err
@@ -170,23 +170,15 @@ func (m *BackgroundManager) await(ctx context.Context, by caller, id TaskID, wai
 	within, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	if e.wait(within) != nil {
-		if t, live := m.still(found, e); live && ctx.Err() != nil {
-			return t, false, context.Cause(ctx)
-		} else if live {
-			return t, true, nil
+		now, live, err := m.still(by, found, e)
+		if live && ctx.Err() != nil {
+			return now, false, context.Cause(ctx)
+		} else if live || err != nil {
+			return now, live, err
 		}
 	}
-	return m.sawEnding(by, found, e), false, nil
-}
-
-// still is a task as it is now, if the run that somebody waits for goes on.
-func (m *BackgroundManager) still(t *task, e *ending) (now Task, live bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if t.ending != e {
-		return Task{}, false // it was answered meanwhile
-	}
-	return m.snapshotLocked(t), true
+	t, err = m.sawEnding(by, found, e)
+	return t, false, err
 }
 
 // spans are how long a task was in its queue, and from its lease on, up to now or to its
@@ -215,7 +207,7 @@ type read struct {
 }
 
 // transcribe adds the messages of a task's session to its output.
-func (m *BackgroundManager) transcribe(ctx context.Context, o *Output, q *OutputQuery) error {
+func (m *BackgroundManager) transcribe(ctx context.Context, by caller, o *Output, q *OutputQuery) error {
 	if o.Task.Session == "" { // nothing was said yet
 		_, err := q.after(nil)
 		return err
@@ -225,7 +217,7 @@ func (m *BackgroundManager) transcribe(ctx context.Context, o *Output, q *Output
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	r := &read{task: o.Task.ID, session: o.Task.Session, cancel: cancel, done: make(chan struct{})}
-	if err := m.beginRead(ctx, r, *q); err != nil {
+	if err := m.beginRead(ctx, by, r, *q); err != nil {
 		return err
 	}
 	if err := r.wait(ctx); err != nil {
@@ -237,7 +229,7 @@ func (m *BackgroundManager) transcribe(ctx context.Context, o *Output, q *Output
 }
 
 // beginRead starts the goroutine of a read.
-func (m *BackgroundManager) beginRead(ctx context.Context, r *read, q OutputQuery) error {
+func (m *BackgroundManager) beginRead(ctx context.Context, by caller, r *read, q OutputQuery) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -249,7 +241,7 @@ func (m *BackgroundManager) beginRead(ctx context.Context, r *read, q OutputQuer
 	if m.phase >= flushing { // sessions are given up from then on
 		return ErrClosed
 	}
-	t, err := m.findLocked(r.task)
+	t, err := m.reachLocked(by, r.task)
 	if err != nil {
 		return err
 	}

@@ -139,10 +139,10 @@ func TestOutputEndsWithItsWait(t *testing.T) {
 		found := m.byID[task.ID]
 		e := m.endingLocked(found)
 		m.mu.Unlock()
-		_, live := m.still(found, e)
+		_, live, _ := m.still(host, found, e)
 		require.True(t, live)
 		pass(time.Second)
-		_, live = m.still(found, e)
+		_, live, _ = m.still(host, found, e)
 		require.False(t, live)
 	})
 }

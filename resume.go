@@ -188,6 +188,9 @@ func (m *BackgroundManager) beginLocked(p nextRun) error {
 		return fmt.Errorf("%w: task %s has had another run meanwhile", ErrNotEnded, t.id)
 	}
 	o := m.nowLocked(p.from)
+	if o.Parent == "" && t.parent() == "" {
+		o.root = t.root // what it left running counts there
+	}
 	if err := m.checkMoveLocked(t, o); err != nil {
 		return err
 	}
@@ -202,6 +205,7 @@ func (m *BackgroundManager) beginLocked(p nextRun) error {
 	t.in.Prompt, t.in.Origin, t.attach = p.prompt, p.origin, p.attach
 	t.limits, t.silent, t.quiet, t.loose, t.reason = p.limits, p.silent, false, nil, nil
 	t.run++
+	t.passes, t.late = 0, 0
 	if s := t.said; s != nil {
 		kept := *s
 		kept.heard = nil

@@ -388,3 +388,23 @@ func TestShelfOfResumed(t *testing.T) {
 		require.LessOrEqual(t, len(m.shelf.tasks), 4)
 	})
 }
+
+// The session that came late to a task, and can't be given up, is not found once the task
+// is forgotten.
+func TestLateSessionOfTheForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &stub{}
+		c.create = func(context.Context, CreateRequest) (SessionID, error) {
+			time.Sleep(2 * time.Minute)
+			return "late", nil
+		}
+		c.release = func(context.Context, SessionID) error { return errors.New("no") }
+		m := newManager(t, c, Config{Retention: Retention{Age: time.Minute, Together: Off}})
+		in := work("p")
+		in.NoNotice = true
+		one := launch(t, m, in)
+		pass(time.Hour)
+		require.ErrorIs(t, second(m.Get(one.ID)), ErrNotFound)
+		require.ErrorIs(t, second(m.BySession("late")), ErrNotFound)
+	})
+}

@@ -79,7 +79,7 @@ func (m *BackgroundManager) reachLocked(by caller, id TaskID) (*task, error) {
 
 // reachSessionLocked is reachLocked for the task of a session.
 func (m *BackgroundManager) reachSessionLocked(by caller, id SessionID) (*task, error) {
-	if t := m.bySession[id]; t != nil && by.reaches(t) {
+	if t := m.bySession[id]; t != nil && !t.forgotten && by.reaches(t) {
 		return t, nil
 	}
 	if g, ok := m.shelf.graves[m.shelf.sessions[id]]; ok && (by == host || g.parent == SessionID(by)) {
@@ -107,6 +107,8 @@ func (m *BackgroundManager) seenLocked(by caller, t *task) {
 // at any depth. Any other task does not exist for them: the error is the same as for an
 // id that never was, and a Filter that names one, or a foreign session, matches nothing.
 // A task that is forgotten is a *[ForgottenError] for its own parent alone.
+// What a task within reach says of those above it, in Root, in BlockedBy and in the text of
+// a refused launch, are names alone: no verb finds them.
 //
 // A parent that is shown a run of its own child that has ended, by Get, BySession, Wait,
 // WaitAny, WaitAll or Output, knows of it: a notification that was not sent yet leaves it

@@ -161,7 +161,7 @@ func (s *storm) track(r *rand.Rand, name string, session, parent subagent.Sessio
 	s.ifEnded("BySession", before)
 	as := s.dice("theirs", session)
 	in := s.input(as, name, parent)
-	in.NoNotice = r.IntN(8) == 0
+	in.NoNotice = as.IntN(8) == 0 // the same for all who ask at once: the last one's counts
 
 	s.mu.Lock()
 	known := s.bySess[session]
@@ -202,17 +202,21 @@ func (s *storm) track(r *rand.Rand, name string, session, parent subagent.Sessio
 		s.refused(asked)
 	}
 	if err == nil && t.Origin != asked.origin {
-		s.movedTo(t, parent)
+		s.movedTo(t, parent, in.NoNotice)
 	}
 }
 
 // movedTo takes in that a Track found a run that goes on.
-func (s *storm) movedTo(t subagent.Task, parent subagent.SessionID) {
+func (s *storm) movedTo(t subagent.Task, parent subagent.SessionID, silent bool) {
 	if t.Parent != parent || t.Status.Terminal() {
 		s.wrong("task %s, tracked for %q, is %v below %q", t.ID, parent, t.Status, t.Parent)
 	}
 	if l := s.lifeOf(t); l != nil {
-		s.moved(s.bind(l, t), parent)
+		r := s.bind(l, t)
+		if r.parent() != parent {
+			r.in.NoNotice = silent
+		}
+		s.moved(r, parent)
 	}
 }
 

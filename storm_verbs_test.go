@@ -113,13 +113,11 @@ func (s *storm) checkRefusal(r *run, e *subagent.LimitError, root subagent.Sessi
 	switch {
 	case e.Kind == subagent.ErrDepthLimit:
 		least++
-	case e.Setting == "Config.Spawn.LivePerRoot" && r != nil && r.again:
-		tree := s.treeOf(r.of) // when something has ended, or whether a Do has begun, is not known
-		for _, o := range s.asked {
-			if o.number == 0 {
-				tree++
-			}
+		if r != nil && r.again && e.Used > depth && e.Used-depth < s.treeOf(r.of)+s.unnumbered() {
+			used = e.Used // the deepest that comes along
 		}
+	case e.Setting == "Config.Spawn.LivePerRoot" && r != nil && r.again:
+		tree := s.treeOf(r.of) + s.unnumbered() // when something has ended, or whether a Do has begun, is not known
 		if exact {
 			tree = s.treeIsLive(r.of)
 		}
@@ -128,6 +126,16 @@ func (s *storm) checkRefusal(r *run, e *subagent.LimitError, root subagent.Sessi
 	if e.Limit != limit || e.Used < least || exact && e.Used != used {
 		s.wrong("a refusal says %d of %d (%s), and it is %d of %d", e.Used, e.Limit, e.Setting, used, limit)
 	}
+}
+
+// unnumbered is how many runs were asked for of which nobody knows yet whether they began.
+func (s *storm) unnumbered() (n int) {
+	for _, r := range s.asked {
+		if r.number == 0 {
+			n++
+		}
+	}
+	return n
 }
 
 func (s *storm) do(ctx context.Context, name string, in subagent.LaunchInput) {

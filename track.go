@@ -32,9 +32,10 @@ type TrackInput struct {
 // A session is tracked once, however often and by how many it is asked for: that of a
 // task whose run goes on gets that task back, moved to the parent that is named, which is
 // then told of its end instead of the other one; it keeps its place in line and under the
-// other's cap. That of a task that has ended begins another run. A session that has
-// launched tasks of its own, or below which any are live, can't be tracked any more: track
-// it first. The errors are those of Launch and of Resume.
+// other's cap. That of a task that has ended begins another run. If no parent is named it
+// keeps the one that it has. A session that has launched tasks of its own, or below which
+// any are kept, can't be tracked any more: track it first. The errors are those of Launch
+// and of Resume.
 func (m *BackgroundManager) Track(ctx context.Context, in TrackInput) (Task, error) {
 	if err := m.made(); err != nil {
 		return Task{}, err
@@ -66,10 +67,14 @@ func (m *BackgroundManager) Track(ctx context.Context, in TrackInput) (Task, err
 // trackLocked enters a planned task, unless its session has one already.
 func (m *BackgroundManager) trackLocked(fresh *task, o origin, id SessionID) (*task, error) {
 	t := m.bySession[id]
+	if t != nil && o.Parent == "" { // none was named: it stays where it is
+		o = t.owner.origin
+	}
 	switch {
-	case t == nil && (m.mailboxes[id] != nil || m.roots[id] != nil):
-		return nil, &InputError{"TrackInput.Session", strconv.Quote(string(id)), "has launched tasks of its own already, or those below it have: track it before that"}
 	case t == nil:
+		if err := m.trackableLocked(id); err != nil {
+			return nil, err
+		}
 		if o.Parent == id || o.Root == id || slices.Contains(o.via, id) {
 			return nil, &InputError{"TrackInput.Parent", strconv.Quote(string(o.Parent)), "can't be the session itself, or below it"}
 		}
@@ -87,5 +92,27 @@ func (m *BackgroundManager) trackLocked(fresh *task, o origin, id SessionID) (*t
 		}
 		return t, m.beginLocked(p)
 	}
-	return t, m.moveLocked(t, m.nowLocked(o))
+	return t, m.moveLocked(t, m.nowLocked(o), fresh.silent)
+}
+
+// trackableLocked says why a session that no task has can't have one now: it is being given
+// up, an Abort of a run that is forgotten would stop its turn, or something in the books
+// was launched below it, and would not end with it.
+func (m *BackgroundManager) trackableLocked(id SessionID) error {
+	if r, out := m.releasing[id]; out {
+		return &InputError{"TrackInput.Session", strconv.Quote(string(id)), "is being given up by task " + string(r.task)}
+	}
+	for _, a := range m.attempts {
+		if a.session == id && a.aborting {
+			return &UnstoppedError{Calls: []UnstoppedCall{{Op: "abort", Task: a.task.id, Session: id}}}
+		}
+	}
+	above := m.roots[id] != nil
+	for _, b := range m.mailboxes { // few, and Track is rare
+		above = above || b.origin.Parent == id || b.origin.asMovedLocked().Root == id || slices.Contains(b.origin.via, id)
+	}
+	if above {
+		return &InputError{"TrackInput.Session", strconv.Quote(string(id)), "has launched tasks of its own already, or those below it have: track it before that"}
+	}
+	return nil
 }

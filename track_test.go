@@ -3,6 +3,7 @@ package subagent
 import (
 	"context"
 	"errors"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -513,5 +514,104 @@ func TestTrackedHasNoHook(t *testing.T) {
 		resume(t, m, task.ID, "work")
 		pass(time.Minute)
 		require.Equal(t, Completed, get(t, m, task.ID).Status)
+	})
+}
+
+// A place is taken where the parent is by then.
+func TestReserveBelowTracked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := make(chan struct{})
+		c := &tracing{newAttaching(), map[SessionID]SessionID{"g": "f"}, map[SessionID]chan struct{}{"f": slow}}
+		c.runs("g")
+		c.prompt = hang
+		m := newManager(t, c, Config{Spawn: SpawnLimits{LivePerRoot: 2}})
+		one := launch(t, m, work("p"))
+		got := make(chan *Reservation, 1)
+		go func() { r, _ := m.Reserve(context.Background(), "g"); got <- r }()
+		synctest.Wait()
+		track(t, m, "p", "g")
+		_ = one
+		close(slow)
+		r := <-got
+		require.Nil(t, r, "the tree of p is full")
+	})
+}
+
+// A session with live tasks below it, of which the books know only by lineage, is not tracked:
+// they would not end with it, and it could come to be below itself.
+func TestTrackAboveLive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &tracing{newAttaching(), map[SessionID]SessionID{"f": "theirs", "theirs": "r"}, nil}
+		c.runs("theirs")
+		c.prompt = hang
+		m := newManager(t, c, Config{})
+		below := launch(t, m, work("f"))
+		require.Equal(t, SessionID("r"), below.Root)
+		_, err := m.Track(t.Context(), TrackInput{Parent: "r", Session: "theirs", Agent: "a"})
+		wrong("TrackInput.Session", `"theirs"`, "has launched tasks of its own already, or those below it have: track it before that")(t, err)
+	})
+}
+
+// Nor is the session of a forgotten task while it is given up.
+func TestTrackWhileReleased(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newAttaching()
+		let := make(chan struct{})
+		c.release = func(context.Context, SessionID) error { <-let; return nil }
+		defer close(let)
+		m := newManager(t, c, Config{Retention: Retention{Age: time.Minute, Together: Off}, AbortGrace: time.Hour})
+		in := work("p")
+		in.NoNotice = true
+		one := launch(t, m, in)
+		synctest.Wait()
+		session := get(t, m, one.ID).Session
+		pass(2 * time.Minute)
+		require.ErrorIs(t, second(m.Get(one.ID)), ErrNotFound)
+		c.runs(session)
+		_, err := m.Track(t.Context(), TrackInput{Session: session, Parent: "q", Agent: "worker"})
+		wrong("TrackInput.Session", strconv.Quote(string(session)), "is being given up by task "+string(one.ID))(t, err)
+	})
+}
+
+// Nor one with an Abort out of a run that is forgotten.
+func TestTrackWhileAborted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newAttaching()
+		turn := c.runs("theirs")
+		let := make(chan struct{})
+		stop := c.abort
+		c.abort = func(ctx context.Context, id SessionID) error { <-let; return stop(ctx, id) }
+		m := newManager(t, c, Config{Retention: Retention{Age: time.Second, Together: Off}})
+		task := track(t, m, "p", "theirs")
+		synctest.Wait()
+		turn <- Result{Text: "x"} // its turn ends by itself, as it is cancelled
+		e, err := m.cancelOne(host, task.ID, CancelOptions{Cause: ByParent})
+		require.NoError(t, err)
+		require.NoError(t, e.wait(t.Context()))
+		_, err = m.Track(t.Context(), TrackInput{Session: "theirs", Parent: "p", Agent: "worker"})
+		require.ErrorIs(t, err, ErrUnstopped)
+		pass(2 * time.Second)
+		require.ErrorIs(t, second(m.Get(task.ID)), ErrNotFound)
+		c.runs("theirs")
+		_, err = m.Track(t.Context(), TrackInput{Session: "theirs", Parent: "p", Agent: "worker"})
+		require.ErrorIs(t, err, ErrUnstopped, "the Abort of the run before would stop this one's turn")
+		close(let)
+		synctest.Wait()
+		c.runs("theirs")
+		track(t, m, "p", "theirs")
+	})
+}
+
+// Nor one below which tasks are kept: what is launched or resumed there would not be its own.
+func TestTrackAboveKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &tracing{newAttaching(), map[SessionID]SessionID{"f": "theirs"}, nil}
+		m := newManager(t, c, Config{})
+		below := launch(t, m, work("f"))
+		synctest.Wait()
+		require.Equal(t, Completed, get(t, m, below.ID).Status)
+		_, err := m.Track(t.Context(), TrackInput{Parent: "p", Session: "theirs", Agent: "a"})
+		var input *InputError
+		require.ErrorAs(t, err, &input)
 	})
 }

@@ -61,22 +61,40 @@ func (m *BackgroundManager) wait(ctx context.Context, by caller, id TaskID) (Tas
 	e := m.endingLocked(t)
 	m.mu.Unlock()
 	if err := e.wait(ctx); err != nil {
-		now, _ := m.Get(id)
+		now, _, gone := m.still(by, t, e)
+		if gone != nil {
+			err = gone
+		}
 		return now, err
 	}
-	return m.sawEnding(by, t, e), nil
+	return m.sawEnding(by, t, e)
 }
 
-// sawEnding is the task as its run ended, for a caller that has waited for it.
-func (m *BackgroundManager) sawEnding(by caller, t *task, e *ending) Task {
+// sawEnding is the task as its run ended, for a caller that has waited for it. Meanwhile it
+// may have moved out of the caller's reach.
+func (m *BackgroundManager) sawEnding(by caller, t *task, e *ending) (Task, error) {
 	if by != host {
 		m.mu.Lock()
 		defer m.mu.Unlock()
+		if !by.reaches(t) {
+			return Task{}, unknown(t.id)
+		}
 		if int(t.run) == e.ended.Run { // else what it may be owed is of a later run
 			m.seenLocked(by, t)
 		}
 	}
-	return e.task()
+	return e.task(), nil
+}
+
+// still is the task as it is now, for a caller that has waited for a run in vain, and whether
+// that run goes on. It counts as no reading.
+func (m *BackgroundManager) still(by caller, t *task, e *ending) (now Task, live bool, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !by.reaches(t) {
+		return Task{}, false, unknown(t.id)
+	}
+	return m.snapshotLocked(t), t.ending == e, nil // else it was answered meanwhile
 }
 
 // Do launches a task, waits for it in the foreground and returns it as it ended;
@@ -95,7 +113,7 @@ func (m *BackgroundManager) Do(ctx context.Context, in LaunchInput) (Task, error
 	}
 	if err := e.wait(ctx); err != nil {
 		// Bounded by Config.AbortGrace. An ending that came first stands.
-		_, stopErr := m.Cancel(context.WithoutCancel(ctx), id, CancelOptions{Cause: ByParent})
+		_, stopErr := m.Cancel(context.WithoutCancel(ctx), id, CancelOptions{Cause: ByParent, Run: 1}) // by now it may be in another
 		if errors.Is(stopErr, ErrUnstopped) {
 			err = errors.Join(err, stopErr)
 		}
@@ -189,12 +207,15 @@ func (m *BackgroundManager) waitAll(ctx context.Context, by caller, f Filter) ([
 // many hold nobody up.
 func (m *BackgroundManager) copies(by caller, tasks []*task) []Task {
 	const page = 256
-	list := make([]Task, len(tasks))
+	list := make([]Task, 0, len(tasks))
 	for from := 0; from < len(tasks); from += page {
 		m.mu.Lock()
 		for i := from; i < min(from+page, len(tasks)); i++ {
+			if !by.above(tasks[i]) { // it has moved since
+				continue
+			}
 			m.seenLocked(by, tasks[i])
-			m.copyLocked(&list[i], tasks[i])
+			list = append(list, m.snapshotLocked(tasks[i]))
 		}
 		m.mu.Unlock()
 	}

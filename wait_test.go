@@ -362,3 +362,71 @@ func TestTasksAtRestCostNothing(t *testing.T) {
 		rest(0)
 	})
 }
+
+// lateCtx ends a wait when its err does.
+type lateCtx struct {
+	context.Context
+	done chan struct{}
+	err  func() error
+}
+
+func (c *lateCtx) Done() <-chan struct{} { return c.done }
+
+func (c *lateCtx) Err() error { return c.err() }
+
+// Do gives up in the instant in which its run ends and another begins: that one goes on.
+func TestDoGivesUpItsOwnRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var m *BackgroundManager
+		m = newManager(t, timed(), Config{})
+		c := &lateCtx{Context: context.Background(), done: make(chan struct{})}
+		var id TaskID
+		over := false
+		c.err = func() error {
+			select {
+			case <-c.done:
+			default:
+				return nil
+			}
+			if !over { // the run ends now, and somebody resumes it
+				over = true
+				_, _ = m.Wait(context.Background(), id)
+				_, err := m.Resume(context.Background(), id, ResumeInput{Prompt: "1m"})
+				require.NoError(t, err)
+				synctest.Wait()
+			}
+			return context.Canceled
+		}
+		done := make(chan error, 1)
+		go func() { _, err := m.Do(c, taking("p", "2s")); done <- err }()
+		pass(time.Second)
+		id = m.List(Filter{})[0].ID
+		close(c.done)
+		<-done
+		pass(time.Hour)
+		now := get(t, m, id)
+		require.Equal(t, 2, now.Run)
+		require.Equal(t, Completed, now.Status, "%v", now.Reason)
+	})
+}
+
+// WaitAny over a resume: what has gone on by the time somebody looks is waited for again.
+func TestWaitAnyOverResume(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, timed(), Config{})
+		one := launch(t, m, taking("p", "1s"))
+		any := make(chan Task, 1)
+		go func() { ended, _ := m.WaitAny(context.Background(), Filter{IDs: []TaskID{one.ID}}); any <- ended }()
+		all := make(chan []Task, 1)
+		go func() { ended, _ := m.WaitAll(context.Background(), Filter{IDs: []TaskID{one.ID}}); all <- ended }()
+		_, _ = m.Wait(t.Context(), one.ID)
+		_, err := m.Resume(t.Context(), one.ID, ResumeInput{Prompt: "1m"})
+		require.NoError(t, err)
+		pass(time.Hour / 2)
+		require.True(t, (<-any).Status.Terminal())
+		for _, task := range <-all {
+			require.True(t, task.Status.Terminal())
+		}
+		require.Empty(t, m.watches)
+	})
+}
