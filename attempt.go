@@ -39,15 +39,16 @@ type attempt struct {
 	lease    lease
 	turnOver bool // Prompt said so, or there never was a session: nothing runs
 
-	giveUp   instant // when the grace of a stopped attempt ends
-	early    bool    // Abort was last called while Prompt was out, and may have overtaken it
-	again    bool    // it was called once more while Prompt stayed out
-	aborting bool    // Abort is out
-	inDoubt  bool    // the prompt may come later, although its call is over
-	aborted  bool    // Abort returned nil
-	abortErr error
-	left     bool // the caller wants the child left running
-	release  bool // nobody will ever prompt the session: Release it after Abort
+	giveUp    instant       // when the grace of a stopped attempt ends
+	early     bool          // Abort was last called while Prompt was out, and may have overtaken it
+	again     bool          // it was called once more while Prompt stayed out
+	aborting  bool          // Abort is out
+	abortOver chan struct{} // closed when it has returned, if somebody waits for that
+	inDoubt   bool          // the prompt may come later, although its call is over
+	aborted   bool          // Abort returned nil
+	abortErr  error
+	left      bool // the caller wants the child left running
+	release   bool // nobody will ever prompt the session: Release it after Abort
 
 	deadline deadline // start time-out; once stopping, the grace
 }

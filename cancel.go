@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 )
 
 var (
@@ -49,7 +50,8 @@ func (o *CancelOptions) validate() error {
 // Cancel ends a task and returns when its child is known to be stopped. A pending
 // task ends at once; of a running one the turn is aborted, and until the child is
 // at rest, for Config.AbortGrace at most, its status is Stopping and its lease is
-// held. Its live descendants end with it.
+// held. Its live descendants end with it. An Abort that is still out when the turn has
+// ended is waited for as long, so that a Resume can follow at once.
 //
 // ctx bounds the wait and not the cancel. The task that is returned is current in
 // any case. The error is nil when this call ended the task; [ErrEnded] when its
@@ -79,8 +81,34 @@ func (m *BackgroundManager) awaitStop(ctx context.Context, id TaskID, e *ending)
 		t, _ := m.Get(id)
 		return t, err
 	}
+	m.awaitAbort(ctx, e.stopped)
 	t := e.task()
 	return t, t.unstopped()
+}
+
+// awaitAbort waits for the Abort of an attempt whose turn has ended meanwhile, so that there
+// can be another run. It is bounded as the attempt was.
+func (m *BackgroundManager) awaitAbort(ctx context.Context, a *attempt) {
+	if a == nil {
+		return
+	}
+	m.mu.Lock()
+	if !a.aborting {
+		m.mu.Unlock()
+		return
+	}
+	if a.abortOver == nil {
+		a.abortOver = make(chan struct{})
+	}
+	over, left := a.abortOver, time.Duration(a.giveUp-m.now())
+	m.mu.Unlock()
+	grace := time.NewTimer(left)
+	defer grace.Stop()
+	select {
+	case <-over:
+	case <-grace.C:
+	case <-ctx.Done():
+	}
 }
 
 // cancelOne does the cancelling and returns the ending to wait for.
@@ -112,6 +140,7 @@ func (m *BackgroundManager) cancelOne(by caller, id TaskID, o CancelOptions) (*e
 func (m *BackgroundManager) cancelLocked(by caller, t *task, o CancelOptions) {
 	o.Cause = cmp.Or(o.Cause, by.cause(t))
 	t.silent = t.silent || o.Silent || o.Cause == ByParent
+	m.endingLocked(t).stopped = t.cur
 	m.stopLocked(t, because(o.Cause, nil), o.LeaveRunning)
 }
 

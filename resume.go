@@ -116,7 +116,7 @@ func (m *BackgroundManager) planRun(w whose) (nextRun, error) {
 	if err != nil {
 		return nextRun{}, err
 	}
-	if err := m.canResumeLocked(t); err != nil {
+	if err := m.canResumeLocked(t, false); err != nil {
 		return nextRun{}, err
 	}
 	in := LaunchInput{
@@ -127,12 +127,13 @@ func (m *BackgroundManager) planRun(w whose) (nextRun, error) {
 	return nextRun{by: w.by, task: t, run: t.run, in: in, from: t.owner.origin.asMovedLocked(), limits: t.limits}, nil
 }
 
-// canResumeLocked says why a task can't have another run now.
-func (m *BackgroundManager) canResumeLocked(t *task) error {
+// canResumeLocked says why a task can't have another run now: a prompt in its session, or
+// one that attaches to the turn there.
+func (m *BackgroundManager) canResumeLocked(t *task, attach bool) error {
 	switch {
 	case !t.status.Terminal():
 		return fmt.Errorf("%w: task %s is %s", ErrNotEnded, t.id, t.status)
-	case t.unstoppedLocked() != nil:
+	case t.unstoppedLocked() != nil && !(attach && m.leftUnseenLocked(t)): // to attach is to find out
 		return &UnstoppedError{Calls: []UnstoppedCall{{Task: t.id, Session: t.loose.session, Err: t.loose.err}}}
 	case m.abortsLocked(t):
 		return &UnstoppedError{Calls: []UnstoppedCall{{Op: "abort", Task: t.id, Session: t.session}}}
@@ -181,7 +182,7 @@ func (m *BackgroundManager) beginLocked(p nextRun) error {
 	if _, err := m.reachLocked(p.by, t.id); err != nil {
 		return err // it was forgotten meanwhile, or went out of reach
 	}
-	if err := m.canResumeLocked(t); err != nil {
+	if err := m.canResumeLocked(t, p.attach); err != nil {
 		return err
 	}
 	if t.run != p.run {
@@ -197,6 +198,7 @@ func (m *BackgroundManager) beginLocked(p nextRun) error {
 	if err := m.checkLocked(o, keyOf(t.in.Agent, t.in.Model), p.silent, true); err != nil {
 		return err
 	}
+	delete(m.unstopped, t)
 	m.unshelveLocked(t)
 	heir := m.endedForGoodLocked(t)
 	if t.owner.origin.Parent != o.Parent {

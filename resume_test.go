@@ -535,8 +535,10 @@ func TestResumeWaitsForAbort(t *testing.T) {
 		m := newManager(t, c, Config{})
 		one := launch(t, m, taking("p", "1s"))
 		synctest.Wait()
+		began := time.Now()
 		_, err := m.Cancel(t.Context(), one.ID, CancelOptions{})
 		require.NoError(t, err, "the turn is over")
+		require.Equal(t, 10*time.Second, time.Since(began), "Config.AbortGrace")
 		var list *UnstoppedError
 		_, err = m.Resume(t.Context(), one.ID, ResumeInput{Prompt: "1s"})
 		require.ErrorAs(t, err, &list)
@@ -546,6 +548,41 @@ func TestResumeWaitsForAbort(t *testing.T) {
 		resume(t, m, one.ID, "1s")
 		pass(time.Minute)
 		require.Equal(t, Completed, get(t, m, one.ID).Status)
+	})
+}
+
+// A cancel that has returned is no hindrance for another run, though the Abort comes back
+// later than the turn ends.
+func TestResumeAfterCancel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := timed()
+		c.abort = func(context.Context, SessionID) error { time.Sleep(300 * time.Millisecond); return nil }
+		c.prompt = func(ctx context.Context, _ SessionID, _ Prompt) (Result, error) {
+			select {
+			case <-ctx.Done():
+			case <-time.After(2*time.Second + 100*time.Millisecond):
+			}
+			return Result{Text: "what there was"}, nil
+		}
+		m := newManager(t, c, Config{})
+		one := launch(t, m, work("p"))
+		pass(2 * time.Second)
+		_, err := m.Cancel(t.Context(), one.ID, CancelOptions{})
+		require.NoError(t, err)
+		resume(t, m, one.ID, "go on")
+
+		pass(2 * time.Second)
+		all, err := m.CancelAll(t.Context(), Filter{Parent: "p"}, CancelOptions{})
+		require.NoError(t, err)
+		require.Len(t, all, 1)
+		resume(t, m, one.ID, "go on")
+
+		pass(2 * time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
+		defer cancel()
+		_, err = m.Cancel(ctx, one.ID, CancelOptions{})
+		require.NoError(t, err, "it has ended; ctx bounds the wait")
+		require.ErrorIs(t, second(m.Resume(t.Context(), one.ID, ResumeInput{Prompt: "go on"})), ErrUnstopped)
 	})
 }
 

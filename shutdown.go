@@ -182,7 +182,7 @@ func (m *BackgroundManager) flush() {
 		r.cancel(ErrClosed)
 	}
 	for t := range m.unstopped {
-		if t.attach && t.loose.err == errLeftRunning && !m.calledForLocked(t) { // left before it was attached to
+		if m.leftUnseenLocked(t) {
 			m.stopTrackedLocked(t, false)
 		}
 	}
@@ -211,6 +211,12 @@ func (m *BackgroundManager) flush() {
 }
 
 // calledForLocked reports whether a call for a task is out.
+// leftUnseenLocked reports whether a task was left running before it was attached to, so
+// that nobody sees the turn of its session end.
+func (m *BackgroundManager) leftUnseenLocked(t *task) bool {
+	return t.attach && t.unstoppedLocked() == errLeftRunning && !m.calledForLocked(t)
+}
+
 func (m *BackgroundManager) calledForLocked(t *task) bool {
 	return slices.ContainsFunc(m.attempts, func(a *attempt) bool { return a.task == t })
 }

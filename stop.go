@@ -94,6 +94,10 @@ func (m *BackgroundManager) abortOver(a *attempt, err error) (release bool) {
 	m.mu.Lock()
 	defer m.unlock()
 	a.aborting = false
+	if a.abortOver != nil {
+		close(a.abortOver)
+		a.abortOver = nil
+	}
 	a.aborted = err == nil
 	a.abortErr = err
 	a.cancel(nil) // only now: an abort is gentler than a cut line

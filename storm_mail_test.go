@@ -294,11 +294,14 @@ func (s *storm) checkMail() {
 	}
 	s.posts = s.posts[:0]
 	s.settleClaims()
-	owed, told, waiting := 0, len(s.told), 0
+	owed, told, waiting, perhaps := 0, len(s.told), 0, 0
 	parents := map[subagent.SessionID]bool{}
 	for _, r := range s.allRuns() {
 		if r.owed() {
 			owed++
+			if r.of.hushing > 0 { // by a cancel that has not said yet whether it has won
+				perhaps++
+			}
 		}
 		for _, st := range r.stays {
 			parents[st.parent] = true
@@ -309,7 +312,6 @@ func (s *storm) checkMail() {
 		waiting += len(o.Notices)
 		s.checkBox(id, o)
 	}
-	perhaps := 0
 	for id := range s.perhaps {
 		if !s.told[id] {
 			perhaps++

@@ -256,6 +256,26 @@ func TestTrackedLeftAtOnce(t *testing.T) {
 	})
 }
 
+// And tracked again it is seen again: to attach is how its end is found out.
+func TestTrackedAfterItWasLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newAttaching()
+		turn := c.runs("theirs")
+		m := newManager(t, c, Config{})
+		task := track(t, m, "p", "theirs")
+		_, err := m.cancelOne(host, task.ID, CancelOptions{Cause: ByUser, LeaveRunning: true}) // before anything else runs
+		require.NoError(t, err)
+		synctest.Wait()
+		require.ErrorIs(t, second(m.Resume(t.Context(), task.ID, ResumeInput{Prompt: "x"})), ErrUnstopped)
+		require.Equal(t, 2, track(t, m, "p", "theirs").Run)
+		require.Zero(t, m.Stats().Unstopped)
+		turn <- Result{Text: "found"}
+		synctest.Wait()
+		require.Equal(t, "found", get(t, m, task.ID).Result.Text)
+		require.NoError(t, m.Close())
+	})
+}
+
 func TestTrackRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newAttaching()
