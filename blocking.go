@@ -139,7 +139,7 @@ func (c *BlockingConfig) prepare() error {
 	} {
 		*d.at = cmp.Or(*d.at, d.def)
 		if v := *d.at; v > maxPause || v < leastTime && (v != Off || !d.off) {
-			return &InputError{"BlockingConfig." + d.field, offOr(v), pauseRule(d.off)}
+			return &InputError{"BlockingConfig." + d.field, offOr(v, v.String()), pauseRule(d.off)}
 		}
 	}
 	for _, n := range []struct {
@@ -148,7 +148,7 @@ func (c *BlockingConfig) prepare() error {
 		def   int
 	}{{"Misses", &c.Misses, 3}, {"Parallel", &c.Parallel, 8}} {
 		if *n.at = cmp.Or(*n.at, n.def); *n.at < 1 {
-			return &InputError{"BlockingConfig." + n.field, strconv.Itoa(*n.at), leastRule(1)}
+			return &InputError{"BlockingConfig." + n.field, offOr(*n.at, strconv.Itoa(*n.at)), leastRule(1)}
 		}
 	}
 	return nil
@@ -156,13 +156,6 @@ func (c *BlockingConfig) prepare() error {
 
 // maxPause is far beyond what is of use, and can be multiplied.
 const maxPause = 24 * time.Hour
-
-func offOr(d time.Duration) string {
-	if d == Off {
-		return "Off"
-	}
-	return d.String()
-}
 
 func pauseRule(off bool) string {
 	if off {

@@ -168,7 +168,7 @@ func TestBlockingConfig(t *testing.T) {
 		"Settle":   {BlockingConfig{Settle: Off}, "Off", "must be between 1ms and 24h, or 0 for the default"},
 		"Started":  {BlockingConfig{Started: 25 * time.Hour}, "25h0m0s", "must be between 1ms and 24h, or 0 for the default"},
 		"Call":     {BlockingConfig{Call: 10}, "10ns", "must be between 1ms and 24h, or 0 for the default"},
-		"Misses":   {BlockingConfig{Misses: Off}, "-1", "must be at least 1, or 0 for the default"},
+		"Misses":   {BlockingConfig{Misses: Off}, "Off", "must be at least 1, or 0 for the default"},
 		"Parallel": {BlockingConfig{Parallel: -8}, "-8", "must be at least 1, or 0 for the default"},
 	} {
 		b := Blocking(newSlowHost(), c.cfg)

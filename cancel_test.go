@@ -217,8 +217,8 @@ func TestCancelWhenAbortFails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := &stub{prompt: hang, abort: abort}
-				m := newManager(t, c, Config{})
+				c, box := &stub{prompt: hang, abort: abort}, &inbox{}
+				m := newManager(t, c, Config{Notifier: box})
 				task := launch(t, m, work("p"))
 				synctest.Wait()
 				began := time.Now()
@@ -228,6 +228,16 @@ func TestCancelWhenAbortFails(t *testing.T) {
 				require.Error(t, ended.Attempts[0].Unstopped)
 				require.LessOrEqual(t, time.Since(began), 10*time.Second)
 				require.Equal(t, 1, m.Stats().Unstopped)
+				pass(time.Second)
+				require.Len(t, box.all(), 1)
+				require.True(t, box.all()[0].Notices[0].Unstopped)
+				out, err := m.Output(t.Context(), task.ID, OutputQuery{})
+				require.NoError(t, err)
+				for where, text := range map[string]string{"told": box.all()[0].Text, "output": out.String(), "history": m.History("p")} {
+					require.Contains(t, text, "; it may still be running", where)
+				}
+				n := box.all()[0].Notices[0]
+				require.Contains(t, n.shortLine(), "; it may still be running")
 				require.ErrorIs(t, m.Close(), ErrUnstopped)
 			})
 		})
@@ -261,6 +271,7 @@ func TestUnstoppedChildEndsLate(t *testing.T) {
 		require.Equal(t, Cancelled, late.Status)
 		require.Empty(t, late.Result.Text, "a late result is fenced off")
 		require.Zero(t, m.Stats().Unstopped)
+		require.NotContains(t, m.History("p"), "may still be running")
 	})
 }
 

@@ -129,7 +129,7 @@ type Agent struct {
 
 // InputError is a value that breaks a rule. Nothing was changed by the call.
 type InputError struct {
-	Field string // as written in Go: "Config.Keys.Default"
+	Field string // as written in Go: "Config.Keys.Default"; of a parameter its name
 	Value string // as text; names are quoted, and Off is spelt out
 	Rule  string // what it must be
 }
@@ -241,16 +241,21 @@ func (c Config) prepared() (Config, error) {
 	for _, s := range settings {
 		s.def(&c)
 		if v, text := s.get(&c); !s.allows(v) {
-			if v == Off {
-				text = "Off"
-			}
-			return c, &InputError{s.field, text, s.rule}
+			return c, &InputError{s.field, offOr(v, text), s.rule}
 		}
 	}
 	if err := c.choices(); err != nil {
 		return c, err
 	}
 	return c, c.validate()
+}
+
+// offOr is a number as an InputError shows it.
+func offOr[N number](v N, text string) string {
+	if v == Off {
+		return "Off"
+	}
+	return text
 }
 
 // within fills in one of two durations, the second of which bounds the first, where only

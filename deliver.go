@@ -188,7 +188,10 @@ func (m *BackgroundManager) hand(ctx context.Context, n Notification, ask bool) 
 		}
 	}
 	answer, err := m.caps.notifier.Notify(ctx, n)
-	if err != nil || answer <= Unknown || answer >= numDeliveries {
+	switch {
+	case err == nil && (answer < Unknown || answer >= numDeliveries):
+		return Unknown, false, &InputError{"Delivery", answer.String(), "Notify must return Unknown, Accepted, Busy or Gone"}
+	case err != nil:
 		return Unknown, false, err
 	}
 	return answer, false, nil

@@ -119,3 +119,24 @@ func TestPauseIsBounded(t *testing.T) {
 		require.Equal(t, instant(math.MaxInt64), m.now().after(math.MaxInt64))
 	})
 }
+
+// An answer that is none is as good as Unknown, and Pending says what was wrong with it.
+func TestAnswerThatIsNone(t *testing.T) {
+	for _, answer := range []Delivery{numDeliveries, -1} {
+		synctest.Test(t, func(t *testing.T) {
+			box := &answering{answer: func(_ Notification, call int) (Delivery, error) {
+				if call < 3 {
+					return answer, nil
+				}
+				return Accepted, nil
+			}}
+			m := newManager(t, timed(), Config{Notifier: box})
+			launch(t, m, taking("p", "1s"))
+			pass(1200 * time.Millisecond)
+			wrong("Delivery", answer.String(), "Notify must return Unknown, Accepted, Busy or Gone")(t, m.Pending("p").LastErr)
+			pass(time.Minute)
+			require.Len(t, box.all(), 3)
+			require.Empty(t, m.Pending("p").Notices)
+		})
+	}
+}

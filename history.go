@@ -18,7 +18,7 @@ const historyNote = "Your background tasks, the newest first:\n"
 // lose its conversation, as in compaction: the newest first, one line each, without what
 // changes by itself, so that it is the same from call to call as long as nothing happened.
 // At most 20 tasks in 6000 bytes; those that were forgotten are not among them. It is ""
-// for a session that launched nothing.
+// for a session that launched nothing; "" as a session has the tasks without a parent.
 func (m *BackgroundManager) History(parent SessionID) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -34,7 +34,7 @@ func (m *BackgroundManager) History(parent SessionID) string {
 		if t.forgotten {
 			continue
 		}
-		line := t.historyLine()
+		line := t.historyLineLocked()
 		if entries == historyEntries || text.Len()+len(line) > historyBytes-moreRoom {
 			more++
 			continue
@@ -48,12 +48,15 @@ func (m *BackgroundManager) History(parent SessionID) string {
 	return text.String()
 }
 
-// historyLine is a task in one line.
-func (t *task) historyLine() string {
+// historyLineLocked is a task in one line.
+func (t *task) historyLineLocked() string {
 	b := append([]byte("- "), t.id...)
 	b = append(append(b, ' '), t.status.String()...)
 	if t.run > 1 {
 		b = append(strconv.AppendInt(append(b, " (run "...), int64(t.run), 10), ')')
+	}
+	if t.unstoppedLocked() != nil {
+		b = append(b, unstoppedNote...)
 	}
 	for _, field := range []struct{ label, value string }{
 		{"; session ", word(string(t.session))}, {"; agent ", word(t.in.Agent)}, {"; ", asTitle(t.in.Description)},

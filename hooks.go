@@ -14,7 +14,7 @@ import (
 // goroutine that is there while there is something to tell: Event.Task is the task as
 // it was then, and may have gone on. One that blocks holds up the hooks behind it and
 // nothing else; 10 000 calls wait at most, what comes on top is dropped and counted in
-// Stats. A panic is logged, and has no other effect. Hooks may call the manager; one
+// Stats. A panic is counted there too and logged, and has no other effect. Hooks may call the manager; one
 // that calls Close or Shutdown is itself listed as a call that is out.
 //
 // After Close no hook begins. Close waits for the one that is out, as for any call of
@@ -133,6 +133,7 @@ type hooking struct {
 	table   *hookTable
 	calls   serial[hookCall]
 	dropped int
+	failed  int
 	out     map[*attempt]struct{} // whose SessionCreated has not returned
 }
 
@@ -162,13 +163,14 @@ func (m *BackgroundManager) callHookLocked(h hookCall) {
 	m.hooks.calls.addLocked(m, h)
 }
 
-// hookOver logs a panic.
+// hookOver counts a panic, and logs it.
 func (m *BackgroundManager) hookOver(id TaskID, err error) {
 	if err == nil {
 		return
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.hooks.failed++
 	m.logErrorLocked(slog.LevelWarn, "hook panicked", err, slog.String("task", string(id)))
 }
 

@@ -24,7 +24,7 @@ type LaunchInput struct {
 	Prompt string
 
 	Description string // a few words for people
-	Model       string // "provider/model", or a bare name, which has no provider. Defaults to the agent's, else to the client's choice.
+	Model       string // "provider/model", or a bare name, which has no provider; space around it is taken off. Defaults to the agent's, else to the client's choice.
 	Variant     string // of the model, as the client knows it
 	System      string // extra system text
 	Dir         string // working directory, in the file system of the client's host, which may want it absolute. Defaults to the client's choice.
@@ -192,6 +192,7 @@ func (m *BackgroundManager) resolve(in *LaunchInput) (*TaskLimits, error) {
 		{"LaunchInput.Agent", name, in.Agent == "", "a name is required"},
 		{"LaunchInput.Prompt", in.Prompt, strings.TrimSpace(in.Prompt) == "", "a text is required"},
 		{"LaunchInput.Parent", string(in.Parent), in.Parent == "" && !in.NoNotice, "required unless NoNotice is set"},
+		{"LaunchInput.Parent", string(in.Parent), in.Parent != "" && strings.TrimSpace(string(in.Parent)) == "", "can't be blank"},
 	} {
 		if r.broken {
 			return nil, &InputError{r.field, strconv.Quote(r.value), r.rule}

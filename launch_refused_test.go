@@ -97,6 +97,7 @@ func refusals() []refusal {
 		input("only wrapping", func(in *LaunchInput) { in.Agent = "\"'`/\\ " }, wrong("LaunchInput.Agent", strconv.Quote("\"'`/\\ "), needed)),
 		input("no prompt", func(in *LaunchInput) { in.Prompt = "" }, wrong("LaunchInput.Prompt", `""`, text)),
 		input("blank prompt", func(in *LaunchInput) { in.Prompt = " \n " }, wrong("LaunchInput.Prompt", `" \n "`, text)),
+		input("a blank parent", func(in *LaunchInput) { in.Parent = " \t" }, wrong("LaunchInput.Parent", `" \t"`, "can't be blank")),
 		input("no parent", func(in *LaunchInput) { in.Parent = "" }, wrong("LaunchInput.Parent", `""`, "required unless NoNotice is set")),
 		input("queue wait", func(in *LaunchInput) { in.Limits = &TaskLimits{QueueWait: -2} }, wrong("LaunchInput.Limits.QueueWait", "-2ns", unit)),
 		input("start", func(in *LaunchInput) { in.Limits = &TaskLimits{Start: -time.Second} }, wrong("LaunchInput.Limits.Start", "-1s", unit)),

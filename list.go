@@ -10,7 +10,8 @@ import (
 )
 
 // Filter chooses tasks. Every field that is set must match; the zero Filter
-// matches all.
+// matches all. IDs or Statuses that are empty and not nil match nothing. A session that
+// is "" is none: Under with the Session of a task that has none yet leaves nothing out.
 type Filter struct {
 	IDs      []TaskID  // one of these
 	Parent   SessionID // direct children of this session
@@ -149,7 +150,7 @@ func (m *BackgroundManager) matcher(visible func(*task) bool, f Filter) (func(*t
 		return nil, err
 	}
 	if f.Limit < 0 {
-		return nil, &InputError{"Filter.Limit", strconv.Itoa(f.Limit), "can't be negative"}
+		return nil, &InputError{"Filter.Limit", offOr(f.Limit, strconv.Itoa(f.Limit)), "can't be negative; 0 is all"}
 	}
 	for i, s := range f.Statuses {
 		if s == none || s >= numStatuses {

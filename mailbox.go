@@ -3,7 +3,6 @@ package subagent
 import (
 	"log/slog"
 	"slices"
-	"time"
 )
 
 // mailState is what happens to a mailbox next.
@@ -276,41 +275,6 @@ func (m *BackgroundManager) emptyLocked(b *mailbox) {
 // settled forgets how the telling went, once there is nothing more to say of it.
 func (b *mailbox) settled() {
 	b.tries, b.failed, b.lastErr, b.busy, b.since, b.put = 0, 0, nil, false, 0, false
-}
-
-// noticesLocked is what the parent of finished runs is told.
-func (m *BackgroundManager) noticesLocked(ended []due) []Notice {
-	notices := make([]Notice, len(ended))
-	for i, d := range ended {
-		if d.past != nil {
-			notices[i] = *d.past
-		} else {
-			notices[i] = m.noticeLocked(d.task)
-		}
-	}
-	return notices
-}
-
-func (m *BackgroundManager) noticeLocked(t *task) Notice {
-	n := Notice{
-		Task: t.id, Run: int(t.run), Session: t.session, Agent: t.in.Agent,
-		Description: t.in.Description, Origin: t.in.Origin, Status: t.status, Reason: t.reason,
-	}
-	if t.started == 0 {
-		n.Waited = time.Duration(t.ended - t.queued)
-	} else {
-		n.Waited, n.Ran = time.Duration(t.started-t.queued), time.Duration(t.ended-t.started)
-	}
-	if s := t.said; s != nil && s.produced && s.run == t.run {
-		n.Size, n.Partial = s.size, s.partial
-		if bytes := m.cfg.Mailbox.PreviewBytes; bytes != Off {
-			n.Preview = cut(s.text, bytes)
-		}
-	}
-	if t.own != nil && t.status == Completed {
-		n.Open = t.own.live
-	}
-	return n
 }
 
 // Owed is what a parent is waiting for or has not been told, at one instant.

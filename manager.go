@@ -162,7 +162,8 @@ func (m *BackgroundManager) made() error {
 	return nil
 }
 
-// Get returns a task. The error is ErrNotFound.
+// Get returns a task. The error is [ErrNotFound], and a *[ForgottenError] for one of the
+// last 10 000 tasks that were forgotten, see [Retention].
 func (m *BackgroundManager) Get(id TaskID) (Task, error) { return m.get(host, id) }
 
 func (m *BackgroundManager) get(by caller, id TaskID) (Task, error) {
@@ -177,7 +178,7 @@ func (m *BackgroundManager) get(by caller, id TaskID) (Task, error) {
 }
 
 // BySession returns the task that runs, or last ran, in a session. The error is
-// ErrNotFound.
+// as that of Get.
 func (m *BackgroundManager) BySession(id SessionID) (Task, error) { return m.inSession(host, id) }
 
 func (m *BackgroundManager) inSession(by caller, id SessionID) (Task, error) {

@@ -18,7 +18,7 @@ func (m *BackgroundManager) moveLocked(t *task, o origin, silent bool) error {
 	if t.status == Stopping {
 		return fmt.Errorf("%w: task %s is %s", ErrEnded, t.id, t.status)
 	}
-	if err := m.checkMoveLocked(t, o); err != nil {
+	if err := m.checkMoveLocked(t, o, "TrackInput.Parent"); err != nil {
 		return err
 	}
 	if err := m.openLocked(o); err != nil { // within its tree it is counted already
@@ -40,8 +40,8 @@ func (m *BackgroundManager) moveLocked(t *task, o origin, silent bool) error {
 	return nil
 }
 
-// checkMoveLocked refuses a parent that can't be one.
-func (m *BackgroundManager) checkMoveLocked(t *task, o origin) error {
+// checkMoveLocked refuses a parent that can't be one, which that field names.
+func (m *BackgroundManager) checkMoveLocked(t *task, o origin, field string) error {
 	if o.Parent == t.owner.origin.Parent {
 		return nil
 	}
@@ -57,7 +57,7 @@ func (m *BackgroundManager) checkMoveLocked(t *task, o origin) error {
 	}
 	switch depth := m.cfg.Spawn.Depth; {
 	case o.under.isBelow(t): // or it is its own session
-		return &InputError{"ResumeInput.Parent or TrackInput.Parent", strconv.Quote(string(o.Parent)), "can't be the task's own session, or below it"}
+		return &InputError{field, strconv.Quote(string(o.Parent)), "can't be the task's own session, or below it"}
 	case depth != Off && deepest > depth:
 		return &LimitError{Kind: ErrDepthLimit, Setting: "Config.Spawn.Depth", Limit: depth, Used: deepest, Parent: o.Parent, Root: o.Root}
 	case most != Off && o.Root != t.root.id && used+live > most:

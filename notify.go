@@ -152,6 +152,7 @@ type Notice struct {
 	Size        int           // of the whole result in bytes
 	Partial     bool          // the result is what a stopped child had said
 	Open        int           // children of its own that the child left running
+	Unstopped   bool          // its own turn may still go on, as Attempt.Unstopped says
 }
 
 // maxEarlier bounds Notification.Earlier.
@@ -175,4 +176,40 @@ func cloneNotices(notices ...[]Notice) []Notice {
 		all[i].Reason = all[i].Reason.clone()
 	}
 	return all
+}
+
+// noticesLocked is what the parent of finished runs is told.
+func (m *BackgroundManager) noticesLocked(ended []due) []Notice {
+	notices := make([]Notice, len(ended))
+	for i, d := range ended {
+		if d.past != nil {
+			notices[i] = *d.past
+		} else {
+			notices[i] = m.noticeLocked(d.task)
+		}
+	}
+	return notices
+}
+
+func (m *BackgroundManager) noticeLocked(t *task) Notice {
+	n := Notice{
+		Task: t.id, Run: int(t.run), Session: t.session, Agent: t.in.Agent,
+		Description: t.in.Description, Origin: t.in.Origin, Status: t.status, Reason: t.reason,
+	}
+	if t.started == 0 {
+		n.Waited = time.Duration(t.ended - t.queued)
+	} else {
+		n.Waited, n.Ran = time.Duration(t.started-t.queued), time.Duration(t.ended-t.started)
+	}
+	if s := t.said; s != nil && s.produced && s.run == t.run {
+		n.Size, n.Partial = s.size, s.partial
+		if bytes := m.cfg.Mailbox.PreviewBytes; bytes != Off {
+			n.Preview = cut(s.text, bytes)
+		}
+	}
+	n.Unstopped = t.unstoppedLocked() != nil
+	if t.own != nil && t.status == Completed {
+		n.Open = t.own.live
+	}
+	return n
 }

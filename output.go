@@ -47,9 +47,9 @@ func (q *OutputQuery) prepare() error {
 		broken       bool
 		rule         string
 	}{
-		{"OutputQuery.Wait", q.Wait.String(), q.Wait < leastTime && q.Wait != 0, durationRule + ", or 0 for no wait"},
-		{"OutputQuery.Limit", strconv.Itoa(q.Limit), q.Limit < 0, "can't be negative; 0 is the default"},
-		{"OutputQuery.Timeout", q.Timeout.String(), q.Timeout < leastTime && q.Timeout != 0, durationRule + ", or 0 for the default"},
+		{"OutputQuery.Wait", offOr(q.Wait, q.Wait.String()), q.Wait < leastTime && q.Wait != 0, durationRule + ", or 0 for no wait"},
+		{"OutputQuery.Limit", offOr(q.Limit, strconv.Itoa(q.Limit)), q.Limit < 0, "can't be negative; 0 is the default"},
+		{"OutputQuery.Timeout", offOr(q.Timeout, q.Timeout.String()), q.Timeout < leastTime && q.Timeout != 0, durationRule + ", or 0 for the default"},
 	} {
 		if r.broken {
 			return &InputError{r.field, r.value, r.rule}

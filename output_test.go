@@ -354,3 +354,20 @@ func messageIDs(o Output) (ids []string) {
 	}
 	return ids
 }
+
+// A query that can't be is refused, in the words in which it was written.
+func TestOutputQueryRefused(t *testing.T) {
+	m := newManager(t, &stub{}, Config{})
+	for _, c := range []struct {
+		q                  OutputQuery
+		field, value, rule string
+	}{
+		{OutputQuery{Wait: Off}, "Wait", "Off", "must be at least 1ms, or 0 for no wait"},
+		{OutputQuery{Timeout: 5}, "Timeout", "5ns", "must be at least 1ms, or 0 for the default"},
+		{OutputQuery{Limit: Off}, "Limit", "Off", "can't be negative; 0 is the default"},
+		{OutputQuery{Limit: -2}, "Limit", "-2", "can't be negative; 0 is the default"},
+	} {
+		_, err := m.Output(t.Context(), "bg_1", c.q)
+		wrong("OutputQuery."+c.field, c.value, c.rule)(t, err)
+	}
+}

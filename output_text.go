@@ -93,6 +93,9 @@ func (o *Output) headline() string {
 		Task: t.ID, Run: t.Run, Agent: t.Agent, Description: t.Description, Origin: t.Origin,
 		Status: t.Status, Reason: t.Reason, Waited: o.Waited, Ran: o.Ran,
 	}
+	if last := len(t.Attempts) - 1; last >= 0 {
+		n.Unstopped = t.Attempts[last].Unstopped != nil
+	}
 	if t.Status == Completed {
 		n.Open = t.OpenChildren
 	}

@@ -217,7 +217,7 @@ func FuzzOutput(f *testing.F) {
 		safeText(t, o.String(), outputBytes)
 
 		child := &task{id: "bg_1", in: captured{Agent: agent, Description: description}, session: SessionID(tool), status: Failed, run: 2}
-		line := child.historyLine()
+		line := child.historyLineLocked()
 		safeText(t, line, historyLine)
 		require.Equal(t, 1, strings.Count(line, "\n"))
 	})

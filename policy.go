@@ -50,7 +50,8 @@ type MailboxPolicy struct {
 	// PreviewBytes means no preview. TextBytes is at least 1024.
 	PreviewBytes, TextBytes int
 	// Render makes the text of a notification; its Text is empty then. It runs
-	// outside all locks. Defaults to what [Render] writes, within the two bounds above.
+	// outside all locks. If it returns "" or panics, the default is used: what [Render]
+	// writes, within the two bounds above.
 	Render func(Notification) string
 }
 

@@ -192,7 +192,11 @@ func (m *BackgroundManager) beginLocked(p nextRun) error {
 	if o.Parent == "" && t.parent() == "" {
 		o.root = t.root // what it left running counts there
 	}
-	if err := m.checkMoveLocked(t, o); err != nil {
+	field := "ResumeInput.Parent"
+	if p.attach {
+		field = "TrackInput.Parent"
+	}
+	if err := m.checkMoveLocked(t, o, field); err != nil {
 		return err
 	}
 	if err := m.checkLocked(o, keyOf(t.in.Agent, t.in.Model), p.silent, true); err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -101,7 +102,8 @@ func (m *BackgroundManager) seenLocked(by caller, t *task) {
 }
 
 // Scoped is a manager as one session sees it; make one with [BackgroundManager.As]. It
-// has the manager's verbs, and they do the same. What differs:
+// has those of the manager's verbs that a model's tools need, and they do the same. What
+// differs:
 //
 // They reach the task that runs in the session itself, and all those below the session,
 // at any depth. Any other task does not exist for them: the error is the same as for an
@@ -128,10 +130,10 @@ func (m *BackgroundManager) As(session SessionID) Scoped { return Scoped{m, sess
 // check refuses what is bound to no manager or session: it would see everything.
 func (s Scoped) check() error {
 	if err := s.m.made(); err != nil {
-		return err
+		return &InputError{"Scoped", "nil or its zero value", "make one with As, of a manager that New has made"}
 	}
-	if s.session == "" {
-		return &InputError{"As.session", `""`, "a session is required"}
+	if strings.TrimSpace(string(s.session)) == "" {
+		return &InputError{"As.session", strconv.Quote(string(s.session)), "a session is required"}
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -546,4 +547,15 @@ func TestWaitOutOfReach(t *testing.T) {
 			require.Zero(t, g.t, name)
 		}
 	})
+}
+
+// What is bound to no manager, or to no session, is refused and told how to be made.
+func TestScopedOfNothing(t *testing.T) {
+	unmade := wrong("Scoped", "nil or its zero value", "make one with As, of a manager that New has made")
+	unmade(t, second(Scoped{}.Launch(t.Context(), work("p"))))
+	unmade(t, second((*BackgroundManager)(nil).As("p").Get("bg_1")))
+	m := newManager(t, &stub{}, Config{})
+	for _, session := range []SessionID{"", " \n"} {
+		wrong("As.session", strconv.Quote(string(session)), "a session is required")(t, second(m.As(session).Launch(t.Context(), LaunchInput{Agent: "a", Prompt: "x"})))
+	}
 }

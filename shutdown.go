@@ -22,7 +22,8 @@ const (
 )
 
 // UnstoppedError lists what was not known to be stopped when Cancel, CancelAll,
-// Shutdown or Close returned. It is [ErrUnstopped].
+// Shutdown or Close returned, or what keeps Resume or Track from another run. It is
+// [ErrUnstopped].
 type UnstoppedError struct{ Calls []UnstoppedCall }
 
 // UnstoppedCall is a child that may still be running, or a call of the host that
@@ -31,7 +32,7 @@ type UnstoppedCall struct {
 	// Op is the call that is out: "create", "prompt", "abort", "notify", "log",
 	// "transcript", "hook" for Hooks.SessionCreated, "hooks" for any other, "statuses" of
 	// a host under [Blocking], or "release", which may also have failed with Err; "" if
-	// none is.
+	// none is, or where the child alone is meant, as by Cancel.
 	Op      string
 	Task    TaskID
 	Session SessionID // for "notify" the parent's

@@ -171,7 +171,7 @@ func (s *storm) resumeRefused(again *run, before, now subagent.Task, alone bool,
 		fits = mark(before) != nil || mark(now) != nil || aborts
 	case errors.Is(err, subagent.ErrNoSession):
 		fits = before.Session == ""
-	case s.isInput(err, "ResumeInput.Parent or TrackInput.Parent"):
+	case s.isInput(err, "ResumeInput.Parent"):
 		fits = s.underItself(before.Session, parent)
 	default:
 		s.refusalOf(again, again.in, err)

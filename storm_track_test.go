@@ -231,7 +231,7 @@ func (s *storm) trackRefused(asked *run, session subagent.SessionID, before, now
 		if !s.hasLaunched(session) {
 			s.wrong("session %s, which has launched nothing, is not tracked: %v", session, err)
 		}
-	case s.isInput(err, "ResumeInput.Parent or TrackInput.Parent"), s.isInput(err, "TrackInput.Parent"):
+	case s.isInput(err, "TrackInput.Parent"):
 		if !s.underItself(session, parent) {
 			s.wrong("session %s is not tracked for %q: %v", session, parent, err)
 		}

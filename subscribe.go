@@ -100,6 +100,7 @@ type EventStats struct {
 	Dropped      int // events that a subscriber had no room for, over all of them
 	HooksWaiting int // calls of hooks that wait for those before them
 	HooksDropped int // calls of hooks that found too many waiting, or the manager closed
+	HooksFailed  int // calls of hooks that panicked
 }
 
 // Subscribe registers for the events of tasks that match, as they come; without topics
@@ -337,6 +338,6 @@ func (m *BackgroundManager) endEventsLocked() {
 func (m *BackgroundManager) eventStatsLocked() EventStats {
 	return EventStats{
 		Subscribers: len(m.subscriptions), Dropped: m.eventsLost,
-		HooksWaiting: len(m.hooks.calls.waiting), HooksDropped: m.hooks.dropped,
+		HooksWaiting: len(m.hooks.calls.waiting), HooksDropped: m.hooks.dropped, HooksFailed: m.hooks.failed,
 	}
 }

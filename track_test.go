@@ -439,7 +439,7 @@ func TestTrackedBelowItself(t *testing.T) {
 		require.NoError(t, ask("p", "theirs"))
 		close(slow)
 		require.ErrorAs(t, <-late, &input)
-		require.Equal(t, "ResumeInput.Parent or TrackInput.Parent", input.Field)
+		require.Equal(t, "TrackInput.Parent", input.Field)
 		c.prompt = hang
 		launch(t, m, work("other"))
 		require.ErrorAs(t, ask("p", "their second"), &input, "something below it is live")

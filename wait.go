@@ -157,8 +157,8 @@ type watch struct {
 // WaitAny returns a task that matches and has ended: at once if there is one, of
 // several the one that ended first. Name the tasks still awaited in Filter.IDs to
 // get them one after the other. Those that are forgotten match nothing, also if they
-// were meanwhile. The error is ErrNotFound if nothing matches, an *[InputError], or
-// ctx's own.
+// were meanwhile. The zero Filter is for any task there is. The error is ErrNotFound if
+// nothing matches, an *[InputError], or ctx's own.
 func (m *BackgroundManager) WaitAny(ctx context.Context, f Filter) (Task, error) {
 	return m.waitAny(ctx, host, f)
 }
@@ -186,8 +186,9 @@ func (m *BackgroundManager) waitAny(ctx context.Context, by caller, f Filter) (T
 
 // WaitAll returns all tasks that match once none of them is live, counting those
 // launched meanwhile, but for those that were forgotten meanwhile, see
-// Retention.Together; nothing that matches is no error. The error is an
-// *[InputError], or ctx's own.
+// Retention.Together; nothing that matches is no error. The zero Filter is for all tasks
+// there are: a child that waits so waits for itself. The error is an *[InputError], or
+// ctx's own.
 func (m *BackgroundManager) WaitAll(ctx context.Context, f Filter) ([]Task, error) {
 	return m.waitAll(ctx, host, f)
 }
