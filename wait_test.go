@@ -377,8 +377,7 @@ func (c *lateCtx) Err() error { return c.err() }
 // Do gives up in the instant in which its run ends and another begins: that one goes on.
 func TestDoGivesUpItsOwnRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var m *BackgroundManager
-		m = newManager(t, timed(), Config{})
+		m := newManager(t, timed(), Config{})
 		c := &lateCtx{Context: context.Background(), done: make(chan struct{})}
 		var id TaskID
 		over := false

@@ -45,7 +45,7 @@ func TestConfig(t *testing.T) {
 		{Config{Permissions: []Rule{{"bash", "*", "allow"}, {"bash", "*", "perhaps"}}}, "Permissions[1].Action", `"perhaps"`, "must be allow, deny or ask"},
 		{Config{Permissions: []Rule{{"", "*", "deny"}}}, "Permissions[0].Permission", `""`, "must not be empty; * is for all"},
 		{Config{Permissions: []Rule{{"bash", "", "deny"}}}, "Permissions[0].Pattern", `""`, "must not be empty; * is for all"},
-		{Config{Blocking: subagent.BlockingConfig{Misses: -1}}, "Blocking.Misses", "-1", ""},
+		{Config{Blocking: subagent.BlockingConfig{Misses: -2}}, "Blocking.Misses", "-2", ""},
 		{Config{Blocking: subagent.BlockingConfig{Call: -5}}, "Blocking.Call", "-5ns", ""},
 	} {
 		if c.field != "URL" {
