@@ -95,6 +95,48 @@ func TestBlockingLateSignAfterAbort(t *testing.T) {
 	}
 }
 
+// What a turn had said that was stopped is kept, although an event that came late hides that
+// it rests.
+func TestBlockingLateSignHidesNoText(t *testing.T) {
+	for name, c := range map[string]struct {
+		stops  bool
+		unread error
+		want   string
+	}{"stopped": {stops: true, want: "so far"}, "not stopped": {}, "not read": {stops: true, unread: errors.New("no line")}} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newSlowHost()
+			b := Blocking(h, BlockingConfig{})
+			ctx, cancel := context.WithCancel(t.Context())
+			type turn struct {
+				r   Result
+				err error
+			}
+			over := make(chan turn, 1)
+			go func() {
+				r, err := b.Prompt(ctx, "ses_1", Prompt{OnEvent: func(SessionEvent) {}})
+				over <- turn{r, err}
+			}()
+			synctest.Wait()
+			h.says("ses_1", Answer{Text: "so far", Evidence: true, Unfinished: true})
+			h.unreads(c.unread)
+			b.HandleEvent(event("ses_1", EventText))
+			h.is("ses_1", HostIdle)
+			if c.stops {
+				h.slowly(time.Second)
+				require.NoError(t, b.Abort(t.Context(), "ses_1"))
+				synctest.Wait()
+				b.HandleEvent(event("ses_1", EventText)) // while the turn is looked at
+			}
+			cancel()
+			got := <-over
+			require.Equal(t, c.want, got.r.Text, name)
+			var said *SessionError
+			require.ErrorAs(t, got.err, &said)
+			require.NotEqual(t, ClassAborted, said.Class, "it is not known to rest")
+		})
+	}
+}
+
 // A prompt that is sent while an Abort finds the session at rest is aborted too.
 func TestBlockingAbortIsOvertaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -25,6 +25,7 @@ func (b *BlockingClient) await(ctx context.Context, t *hostTurn, mark any, sendE
 			r, over, err := b.judge(ctx, t, mark, looks) // it may have been stopped, and have come to rest
 			if !over {
 				err = &SessionError{Op: "prompt", Session: t.session, Err: context.Cause(ctx)}
+				r = b.soFar(ctx, t, mark)
 			}
 			return r, err
 		}
@@ -50,6 +51,27 @@ func (b *BlockingClient) await(ctx context.Context, t *hostTurn, mark any, sendE
 			lookAt = time.Now().Add(b.cfg.Settle << min(looks-1, 4))
 		}
 	}
+}
+
+// soFar is what a turn had said that was stopped, although a sign of life that came late
+// hides that it rests.
+func (b *BlockingClient) soFar(ctx context.Context, t *hostTurn, mark any) Result {
+	if !b.state(t).asked {
+		return Result{}
+	}
+	late, cancel := b.late(ctx)
+	defer cancel()
+	out, err := b.output(late, t, mark)
+	if err != nil {
+		return Result{}
+	}
+	return Result{Text: out.Text, Usage: out.Usage}
+}
+
+// late is for a look after ctx has ended, as it does as soon as Abort has returned: who
+// stops a child does not wait long.
+func (b *BlockingClient) late(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), 8*b.cfg.Settle)
 }
 
 // pause waits for news of a turn, and so long at most; false means that ctx has ended.
@@ -87,8 +109,8 @@ func (b *BlockingClient) judge(ctx context.Context, t *hostTurn, mark any, looks
 		return r, true, &SessionError{Op: "prompt", Session: t.session, Class: class, Err: err}
 	}
 	s := b.state(t)
-	if s.aborted { // ctx ends as soon as Abort has returned, and who stops a child does not wait long
-		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), 8*b.cfg.Settle)
+	if s.aborted {
+		late, cancel := b.late(ctx)
 		defer cancel()
 		ctx = late
 	}

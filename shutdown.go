@@ -138,7 +138,7 @@ func (m *BackgroundManager) runShutdown() {
 	}
 	m.unwatch(w)
 	m.flush()
-	last := min(settleWait, m.cfg.AbortGrace/2)
+	last := min(moment, m.cfg.AbortGrace/2)
 	if !m.awaitQuiet(m.cfg.AbortGrace - last) {
 		m.end() // what heeds its context comes back now
 		m.awaitQuiet(last)
@@ -307,7 +307,7 @@ func (m *BackgroundManager) callsLeft() int {
 	if !ok || c.callsLeft() == 0 {
 		return 0
 	}
-	time.Sleep(settleWait)
+	time.Sleep(moment)
 	return c.callsLeft()
 }
 

@@ -11,8 +11,12 @@ import (
 // How a child is brought to rest, and how it is known that it is.
 
 // settleWait is how long Prompt may stay out after an Abort that returned nil before
-// Abort is called once more. Long enough for an in-process client to unwind.
-const settleWait = 100 * time.Millisecond
+// Abort is called once more. Long enough for a client to ask a host that is busy for what
+// the turn had said: a real one took more than 100 ms when its machine was loaded.
+const settleWait = time.Second
+
+// moment is long enough for a call in this process to return whose context has ended.
+const moment = 100 * time.Millisecond
 
 // stopLocked fixes the outcome of a run. A pending one has ended with that; of a
 // live one the child is stopped, and left tells to let it run on instead.

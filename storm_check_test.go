@@ -8,7 +8,7 @@ import (
 )
 
 // settleTime is how long a stopped child may take to return after its Abort did.
-const settleTime = 100 * time.Millisecond
+const settleTime = time.Second
 
 // check looks at a manager at rest: its books agree with each other, and with what
 // the ledger saw.

@@ -157,6 +157,7 @@ var table = []mutant{
 	{"a poll before the prompt counts", "blocking_poll.go", "		if t.sent {\n", "		if true {\n", "TestBlockingPollsBeforeThePrompt"},
 	{"a busy poll is no sign of life", "blocking_poll.go", "			t.alive()\n", "", "TestBlockingBusyPollEndsTheLooks"},
 	{"an answer from before the abort counts", "blocking_abort.go", "t.aborted, t.resting, t.since = true, true, b.asks", "t.aborted, t.resting = true, true", "TestBlockingLateSignAfterAbort"},
+	{"a late event hides what was said", "blocking_turn.go", "				r = b.soFar(ctx, t, mark)\n", "", "TestBlockingLateSignHidesNoText"},
 	{"a late event hides an abort", "blocking_turn.go", "	case s.asked: // a sign", "	case false: // a sign", "TestBlockingLateSignAfterAbort"},
 	{"a child is woken", "deliver.go", "	case b.child() != nil:\n		return false\n", "", "TestStorm"},
 	{"an idling while it is told is lost", "deposit.go", "		b.idled = true\n", "", "TestIdleWhileBeingTold"},
