@@ -599,7 +599,7 @@ func TestAbortThatOvertakesThePrompt(t *testing.T) {
 		var running atomic.Bool
 		c := &stub{
 			prompt: func(ctx context.Context, _ SessionID, _ Prompt) (Result, error) {
-				time.Sleep(time.Second) // on its way to the host
+				time.Sleep(1500 * time.Millisecond) // on its way to the host
 				running.Store(true)
 				<-ctx.Done()
 				return Result{}, ctx.Err() // the line is cut; the turn goes on
