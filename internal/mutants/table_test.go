@@ -44,6 +44,7 @@ var table = []mutant{
 	{"a claim holds up who has the turn", "claim.go", " && !s.claim.behind(t) {", " {", "TestClaimYieldsToATurn"},
 	{"who has the turn can't claim", "claim.go", "m.claimant != nil && !m.claimant.behind(t) {", "m.claimant != nil {", "TestClaimYieldsToATurn"},
 	{"a claim yields while its parent is at its cap", "claim.go", " && !t.aside()\n", "\n", "TestClaimAtTheCap"},
+	{"a claim hides its own queue behind another", "claim.go", "	if ok && s.claim != nil && s.fullFor", "	if false && s.fullFor", "TestClaimYieldsBehindAnotherQueue"},
 	{"a queue wait has no end", "launch.go", "	if t.limits.QueueWait != Off {", "	if false {", "TestStorm"},
 	{"Acquire given up stays in line", "acquire.go", "	delete(m.waiters, w)\n	m.unqueueLocked(&w.ticket)\n	m.dropSharesLocked(&w.ticket)\n	return nil, cause", "	return nil, cause", "TestStorm"},
 
