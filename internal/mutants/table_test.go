@@ -108,7 +108,8 @@ var table = []mutant{
 	{"nobody's notices are kept", "mailbox.go", "return b.origin.Parent == \"\" || b.origin.gone &&", "return b.origin.gone &&", "TestNobodyToTell"},
 	{"a nack loses", "mailbox.go", "		if delivered {\n			m.told", "		if true {\n			m.told", "TestStorm"},
 	{"parked notices are never taken up", "deliver.go", "	case mailIdle, mailParked:\n		b.state, b.first", "	case mailIdle:\n		b.state, b.first", "TestStorm"},
-	{"what an ended child was owed stays with it", "mailbox.go", "	m.bequeathLocked(t, t.ended)\n	return owed", "	return owed", "TestStorm"},
+	{"what an ended child was owed stays with it", "mailbox.go", "	m.handOnLocked(t) // older", "	// older", "TestStorm"},
+	{"what an ended child was owed comes after its own", "mailbox.go", "	m.handOnLocked(t) // older than its own notice\n", "	defer m.bequeathLocked(t, t.ended)\n", "TestEndingIsToldBeforeItsTaskIsForgotten"},
 	{"notices go to ended children", "mailbox.go", "	b := t.owner.heirLocked()\n	t.owner.live--", "	b := t.owner\n	t.owner.live--", "TestStorm"},
 	{"an own cancel is told", "cancel.go", "t.silent || o.Silent || o.Cause == ByParent", "t.silent || o.Silent", "TestStorm"},
 
