@@ -425,6 +425,7 @@ var table = []mutant{
 	{"a forgotten task is found by its session", "scope.go", "!t.forgotten && by.reaches(t) {", "by.reaches(t) {", "TestLateSessionOfTheForgotten"},
 	{"who was left before it was seen can't be tracked", "resume.go", " && !(attach && m.leftUnseenLocked(t)): //", ": //", "TestTrackedAfterItWasLeft"},
 	{"who is tracked again stays marked", "resume.go", "	delete(m.unstopped, t)\n", "", "TestTrackedAfterItWasLeft"},
+	{"a task that its ancestor took along can't go on at once", "cancel.go", "taskEnding{t.id, m.stopEndingLocked(t)}", "taskEnding{t.id, m.endingLocked(t)}", "TestCancelWaitsForAbortsOfOthers"},
 	{"a cancelled task can't go on at once", "cancel.go", "	m.awaitAbort(ctx, e.stopped)\n", "", "TestResumeAfterCancel"},
 	{"a parent is not told that a child may be running", "notify.go", "	n.Unstopped = t.unstoppedLocked() != nil\n", "", "TestCancelWhenAbortFails"},
 	{"a tracked task that runs does not move", "track.go", "	return t, m.moveLocked(t, m.nowLocked(o), fresh.silent)\n", "	return t, nil\n", "TestStorm"},
