@@ -229,14 +229,21 @@ func (m *BackgroundManager) releaseAll(sessions []SessionID) {
 	g.SetLimit(parallel)
 	for _, id := range sessions {
 		g.Go(func() error {
-			given, err := m.releaseSession(m.life, id)
-			m.mu.Lock()
-			defer m.mu.Unlock()
-			m.releasedLocked(id, given, err)
+			m.releaseOne(id)
 			return nil
 		})
 	}
 	_ = g.Wait() // no call returns an error
+}
+
+func (m *BackgroundManager) releaseOne(id SessionID) {
+	given, err := false, ErrClosed
+	if m.life.Err() == nil { // else Shutdown has given up meanwhile: nothing begins after it
+		given, err = m.releaseSession(m.life, id)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.releasedLocked(id, given, err)
 }
 
 // releasedLocked takes in what Release returned.
