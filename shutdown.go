@@ -238,12 +238,15 @@ func (m *BackgroundManager) releaseAll(sessions []SessionID) {
 
 func (m *BackgroundManager) releaseOne(id SessionID) {
 	given, err := false, ErrClosed
+	defer func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.releasedLocked(id, given, err)
+	}()
 	if m.life.Err() == nil { // else Shutdown has given up meanwhile: nothing begins after it
+		err = &PanicError{Op: "release", Value: errGoexit} // unless it returns
 		given, err = m.releaseSession(m.life, id)
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.releasedLocked(id, given, err)
 }
 
 // releasedLocked takes in what Release returned.
