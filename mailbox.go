@@ -175,9 +175,11 @@ func (b *mailbox) remaining() int { return b.live - b.doomed + b.inherited }
 // addLiveLocked counts a new child of a mailbox, and where it will be told of.
 func (b *mailbox) addLiveLocked() {
 	b.live++
-	if heir := b.heirLocked(); heir != b {
+	heir := b.heirLocked()
+	if heir != b {
 		heir.inherited++
 	}
+	heir.closing = 0 // something is left again
 }
 
 // doomLocked takes in that a task is stopped with its ancestor, whose notice will

@@ -200,6 +200,7 @@ var table = []mutant{
 	{"how long a parent was busy counts for ever", "deliver.go", "	b.state, b.busy, b.since = mailIdle, false, 0\n	if !b.owes() {\n		b.settled()\n	}\n", "	b.state = mailIdle\n", "TestBusyCountsAnew"},
 	{"that nothing is left is owed for ever", "deposit.go", "b.onlyCloses() && old(due{at: b.closing})", "false", "TestLivesLeaveNothing"},
 	{"that nothing is left is given up for its age at once", "deposit.go", "	} else if b.closing == 0 {\n		b.closing = m.now()\n", "	} else if b.closing == 0 {\n		b.closing = b.taken\n", "TestClosingAfterLong"},
+	{"that nothing is left is owed since before something was", "mailbox.go", "	heir.closing = 0 // something", "	// something", "TestLastWordAgesFromWhenItIsOwed"},
 	{"a turn is asked for though there is nobody to ask", "deposit.go", "(!m.pushes() || age", "(age", "TestWakeEnds"},
 	{"a turn is asked for while the parent is busy, for ever", "deposit.go", "!m.pushes() || age != Off && now >= b.taken.after(age)", "(!m.pushes() || age < 0)", "TestWakeEnds"},
 	{"a turn waits for what is parked", "deposit.go", "(b.state == mailIdle || b.state == mailParked)", "b.state == mailIdle", "TestWakeBeforeParked"},
