@@ -352,6 +352,8 @@ var table = []mutant{
 	{"a message too many", "output.go", "len(rest)-q.Limit, 0)", "len(rest)-q.Limit-1, 0)", "TestOutputChoosesMessages"},
 	{"older messages are not noticed", "output.go", "{{Limit: q.Limit + 1}, {}}", "{{Limit: q.Limit}, {}}", "TestOutputChoosesMessages"},
 	{"what grows is read once", "output.go", "	if n > 0 && !ended &&", "	if n < 0 && !ended &&", "TestOutputCursorOfWhatGrows"},
+	{"a child that was left running says no more", "output.go", " && (last < 0 || then.Attempts[last].Unstopped == nil)", " && last < 1<<20", "TestCursorOfALeftRunningChild"},
+	{"a run that begins meanwhile says nothing", "output.go", " && then.Run == int(t.run)\n", "\n", "TestCursorOfAnotherRun"},
 	{"details are not left out", "output.go", "	if !q.Thoughts {\n", "	if false {\n", "TestOutputDetails"},
 	{"details are not cut", "output.go", "	return cutRunes(string(text), detailRunes)\n", "	return string(text)\n", "TestOutputDetails"},
 	{"a transcript has no bound", "output.go", "	select {\n	case <-r.done:\n	case <-ctx.Done():\n	}\n", "	<-r.done\n", "TestOutputOfFaultyTranscripts"},
