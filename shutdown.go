@@ -142,8 +142,9 @@ func (m *BackgroundManager) runShutdown() {
 	if !m.awaitQuiet(m.cfg.AbortGrace - last) {
 		m.end() // what heeds its context comes back now
 		m.awaitQuiet(last)
+		last = 0
 	}
-	m.finish()
+	m.finish(last)
 }
 
 // watchLive watches all tasks.
@@ -288,10 +289,11 @@ func (m *BackgroundManager) awaitQuiet(most time.Duration) bool {
 	}
 }
 
-// finish closes the books and lists what did not come to an end.
-func (m *BackgroundManager) finish() {
+// finish closes the books and lists what did not come to an end. most is how long it may
+// still take.
+func (m *BackgroundManager) finish(most time.Duration) {
 	m.end()
-	left := m.callsLeft()
+	left := m.callsLeft(most)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.phase = over
@@ -312,12 +314,12 @@ func (m *BackgroundManager) finish() {
 
 // callsLeft is how many polls of Blocking have outlived their turns and Close. One that
 // was called back just now has a moment to return.
-func (m *BackgroundManager) callsLeft() int {
+func (m *BackgroundManager) callsLeft(moment time.Duration) int {
 	c, ok := m.client.(interface{ callsLeft() int })
 	if !ok || c.callsLeft() == 0 {
 		return 0
 	}
-	time.Sleep(settleWait)
+	time.Sleep(moment)
 	return c.callsLeft()
 }
 

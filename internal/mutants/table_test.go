@@ -321,6 +321,7 @@ var table = []mutant{
 	{"who waits in Acquire is forgotten", "shutdown.go", "	m.dismissLocked()\n", "", "TestStorm"},
 	{"a Release that ends its goroutine is out for ever", "shutdown.go", "		err = &PanicError{Op: \"release\", Value: errGoexit} // unless it returns\n", "		err = nil\n", "TestGoexitInRelease"},
 	{"a late Release that ends its goroutine is out for ever", "stop.go", "error(&PanicError{Op: \"release\", Value: errGoexit})", "error(nil)", "TestGoexitInLateRelease"},
+	{"Close takes longer for polls", "shutdown.go", "		last = 0\n", "", "TestCloseIsBoundedByDeafPolls"},
 	{"sessions are given up after Close", "shutdown.go", "	if m.life.Err() == nil { // else", "	if true { // else", "TestNoReleaseBeginsAfterClose"},
 	{"nothing is flushed", "shutdown.go", "			m.sendLocked(b)\n", "", "TestStorm"},
 	{"sessions are not given up", "shutdown.go", "	m.goLocked(func() { m.releaseAll(sessions) })\n", "	_ = sessions\n", "TestStorm"},
