@@ -128,7 +128,7 @@ func (m *BackgroundManager) cancelOne(by caller, id TaskID, o CancelOptions) (*e
 	if o.OnlyPending && t.status != Pending && !t.status.Terminal() {
 		return &ending{ended: m.snapshotLocked(t)}, fmt.Errorf("%w: task %s is %s", ErrNotPending, id, t.status)
 	}
-	e := m.endingLocked(t)
+	e := m.stopEndingLocked(t)
 	if t.status == Stopping || t.status.Terminal() {
 		return e, fmt.Errorf("%w: task %s is %s", ErrEnded, id, t.status)
 	}
@@ -136,11 +136,18 @@ func (m *BackgroundManager) cancelOne(by caller, id TaskID, o CancelOptions) (*e
 	return e, nil
 }
 
+// stopEndingLocked is the ending to wait for of a task that is being stopped, or is to be,
+// by whomever.
+func (m *BackgroundManager) stopEndingLocked(t *task) *ending {
+	e := m.endingLocked(t)
+	e.stopped = t.cur
+	return e
+}
+
 // cancelLocked cancels a task whose outcome is open.
 func (m *BackgroundManager) cancelLocked(by caller, t *task, o CancelOptions) {
 	o.Cause = cmp.Or(o.Cause, by.cause(t))
 	t.silent = t.silent || o.Silent || o.Cause == ByParent
-	m.endingLocked(t).stopped = t.cur
 	m.stopLocked(t, because(o.Cause, nil), o.LeaveRunning)
 }
 
@@ -207,7 +214,7 @@ func (m *BackgroundManager) cancelMatching(by caller, f Filter, o CancelOptions)
 		open := t.status < Stopping && (t.status == Pending || !o.OnlyPending)
 		if open && match(t) {
 			chosen = append(chosen, t)
-			endings = append(endings, taskEnding{t.id, m.endingLocked(t)})
+			endings = append(endings, taskEnding{t.id, m.stopEndingLocked(t)})
 		}
 	}
 	for _, t := range chosen {

@@ -16,6 +16,20 @@ func (s *semaphore) fullFor(t *ticket) bool {
 	return s.limit != Off && s.held+kept >= s.limit
 }
 
+// next is the queue among those that wait here which finds room: the oldest or, where the
+// place that is free is kept from that, the claimant's own; nil if there is none.
+func (s *semaphore) next() *queue {
+	q, ok := s.waiting.Top()
+	if ok && s.claim != nil && s.fullFor(q.candidate()) {
+		q = s.claim.sems[shareKey].queue
+		ok = q.home == &s.waiting
+	}
+	if !ok || s.fullFor(q.candidate()) {
+		return nil
+	}
+	return q
+}
+
 // behind reports whether a claimant waits until the candidate of its own queue has
 // started: it is not that itself, and not because its parent is at its cap.
 func (t *ticket) behind(candidate *ticket) bool {

@@ -264,8 +264,8 @@ func (m *BackgroundManager) oldestLocked() (_ *queue, waited *heap.Heap[*queue])
 	best, _ := m.fresh.Top()
 	for i := 0; i < len(m.freed); {
 		s := m.freed[i]
-		q, ok := s.waiting.Top()
-		if !ok || s.fullFor(q.candidate()) {
+		q := s.next()
+		if q == nil {
 			s.freed = false
 			last := len(m.freed) - 1
 			m.freed[i], m.freed[last] = m.freed[last], nil

@@ -282,7 +282,7 @@ func (m *BackgroundManager) cameBackLocked(b *mailbox, now instant) {
 	switch {
 	case b.orphaned():
 		m.bequeathLocked(b.origin.under, now)
-	case b.deaf() && (b.owes() || b.open): // its session was deleted meanwhile
+	case b.deaf() && (b.owes() || b.open || b.wake != nil): // its session was deleted meanwhile
 		m.dropLocked(b)
 	}
 	if b.state == mailIdle {

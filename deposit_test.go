@@ -581,3 +581,47 @@ func TestIdleDuringDeposit(t *testing.T) {
 		require.Len(t, box.all(), 3, "the turn is asked for")
 	})
 }
+
+// A parent that is deleted while a deposit is on its way is not woken for it.
+func TestDeletedParentIsNotWoken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		box := &answering{answer: func(n Notification, _ int) (Delivery, error) {
+			if n.Handover == HandDeposit {
+				time.Sleep(5 * time.Second)
+				return Accepted, nil
+			}
+			return Busy, nil
+		}}
+		m := newManager(t, timed(), Config{Notifier: box, Mailbox: MailboxPolicy{BusyMax: 10 * time.Second, Backoff: time.Hour, BackoffMax: time.Hour}})
+		launch(t, m, taking("p", "1s"))
+		pass(13 * time.Second)
+		require.Equal(t, []string{"offer+turn", "deposit"}, box.hands())
+		m.HandleEvent(SessionEvent{Session: "p", Kind: EventDeleted})
+		pass(time.Hour)
+		require.Equal(t, []string{"offer+turn", "deposit"}, box.hands(), "it is told nothing more")
+		require.Zero(t, m.Pending("p"))
+	})
+}
+
+// How long a parent is owed the word that nothing is left counts anew once something was.
+func TestLastWordAgesFromWhenItIsOwed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, timed(), Config{Mailbox: MailboxPolicy{KeepAge: time.Hour}})
+		launch(t, m, taking("p", "1s"))
+		silent := taking("p", "2s")
+		silent.NoNotice = true
+		launch(t, m, silent)
+		pass(1500 * time.Millisecond)
+		_, ack, ok := m.Drain("p")
+		require.True(t, ok)
+		ack(true)
+		pass(time.Second) // now nothing is left
+		silent.Prompt = "50m"
+		launch(t, m, silent)
+		pass(70 * time.Minute)
+		n, ack, ok := m.Drain("p")
+		require.True(t, ok, "it is owed for 20 minutes")
+		require.True(t, n.Final)
+		ack(true)
+	})
+}

@@ -105,6 +105,7 @@ func (m *BackgroundManager) oweLocked(t *task) (owed bool) {
 	case b != t.owner:
 		b.inherited--
 	}
+	m.handOnLocked(t) // older than its own notice
 	if owed = !t.silent && !t.reason.is(ParentGone) && !b.deaf(); owed {
 		m.bringLocked(b, due{task: t, at: t.ended, run: t.run, quiet: t.quiet})
 	}
@@ -112,7 +113,6 @@ func (m *BackgroundManager) oweLocked(t *task) (owed bool) {
 		m.told.Dropped++
 	}
 	m.postLocked(b, t.ended)
-	m.bequeathLocked(t, t.ended)
 	return owed
 }
 
@@ -175,9 +175,11 @@ func (b *mailbox) remaining() int { return b.live - b.doomed + b.inherited }
 // addLiveLocked counts a new child of a mailbox, and where it will be told of.
 func (b *mailbox) addLiveLocked() {
 	b.live++
-	if heir := b.heirLocked(); heir != b {
+	heir := b.heirLocked()
+	if heir != b {
 		heir.inherited++
 	}
+	heir.closing = 0 // something is left again
 }
 
 // doomLocked takes in that a task is stopped with its ancestor, whose notice will
@@ -210,26 +212,34 @@ func (b *mailbox) heirLocked() *mailbox {
 	return b
 }
 
-// bequeathLocked hands on what a task was itself owed whose mailbox nobody reads any more.
+// bequeathLocked hands on what a task was itself owed whose mailbox nobody reads any more,
+// and has it delivered.
 func (m *BackgroundManager) bequeathLocked(t *task, now instant) {
+	if heir := m.handOnLocked(t); heir != nil {
+		m.postLocked(heir, now)
+	}
+}
+
+// handOnLocked puts it into the heir's mailbox; nil if there was nothing to do.
+func (m *BackgroundManager) handOnLocked(t *task) (heir *mailbox) {
 	b := t.own
 	if b == nil {
-		return
+		return nil
 	}
-	heir := b.heirLocked()
+	heir = b.heirLocked()
 	if heir == b {
-		return
+		return nil
 	}
 	b.repayLocked()
 	if b.out() { // it comes back here, and is told of there if nobody took it
 		b.lent = len(b.batched) + len(b.ended)
 		heir.inherited += b.lent
-		return
+		return nil
 	}
 	m.bringLocked(heir, b.batched...)
 	m.bringLocked(heir, b.ended...)
 	m.emptyLocked(b)
-	m.postLocked(heir, now)
+	return heir
 }
 
 // dropLocked gives up what a parent that is gone was owed.

@@ -224,8 +224,17 @@ func (m *BackgroundManager) transcribe(ctx context.Context, by caller, o *Output
 		return err
 	}
 	o.Messages, o.More = r.said, r.more
-	o.Cursor = cursor(r.said, q.Since, o.Task.Status.Terminal())
+	o.Cursor = cursor(r.said, q.Since, m.saidAll(&o.Task, r.of))
 	return nil
+}
+
+// saidAll reports whether nothing was said in a session after a snapshot of its task was
+// taken: the run had ended, the child was at rest, and there was no other run since.
+func (m *BackgroundManager) saidAll(then *Task, t *task) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	last := len(then.Attempts) - 1
+	return then.Status.Terminal() && (last < 0 || then.Attempts[last].Unstopped == nil) && then.Run == int(t.run)
 }
 
 // beginRead starts the goroutine of a read.

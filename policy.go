@@ -61,7 +61,7 @@ type PushPolicy uint8
 
 const (
 	PushAll   PushPolicy = iota // each, as soon as it is gathered
-	PushFinal                   // the final one, and before that only one with a failure, which takes along what waits
+	PushFinal                   // the final one, and before that only one with a failure, which takes along what waits; and one that a Drain did not deliver
 	PushOff                     // none
 	numPushes
 )

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -406,5 +407,105 @@ func TestLateSessionOfTheForgotten(t *testing.T) {
 		pass(time.Hour)
 		require.ErrorIs(t, second(m.Get(one.ID)), ErrNotFound)
 		require.ErrorIs(t, second(m.BySession("late")), ErrNotFound)
+	})
+}
+
+// No Release begins after Close has returned, however many sessions were left.
+func TestNoReleaseBeginsAfterClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, let := timed(), make(chan struct{})
+		var calls atomic.Int32
+		c.release = func(context.Context, SessionID) error {
+			calls.Add(1)
+			<-let
+			return nil
+		}
+		m, err := New(c, Config{})
+		require.NoError(t, err)
+		for range 20 {
+			launch(t, m, taking("p", "1s"))
+		}
+		pass(time.Minute)
+		var list *UnstoppedError
+		require.True(t, errors.As(m.Close(), &list))
+		require.Len(t, list.Calls, 20)
+		before := calls.Load()
+		close(let)
+		pass(time.Minute)
+		require.Equal(t, before, calls.Load())
+	})
+}
+
+// What an ended child was itself owed is older than its own notice, and is given up before
+// it: else a run could be forgotten in the instant of its ending, before that is told, and
+// nobody who waits for it would ever hear of it.
+func TestEndingIsToldBeforeItsTaskIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, timed(), Config{Mailbox: MailboxPolicy{KeepCount: 1}, Retention: Retention{Bytes: 1}})
+		events, err := m.Subscribe(t.Context(), Filter{Statuses: []Status{Completed}}, TopicStatus)
+		require.NoError(t, err)
+		var ended []TaskID
+		go func() {
+			for e := range events {
+				ended = append(ended, e.Task.ID)
+			}
+		}()
+		top := launch(t, m, taking("p", "2s"))
+		synctest.Wait()
+		below := launch(t, m, taking(get(t, m, top.ID).Session, "1s"))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err = m.WaitAll(ctx, Filter{Parent: "p"})
+		require.NoError(t, err, "it has ended after 2 s")
+		synctest.Wait()
+		require.Equal(t, []TaskID{below.ID, top.ID}, ended)
+		n, ack, ok := m.Drain("p")
+		require.True(t, ok)
+		defer ack(true)
+		require.Equal(t, top.ID, n.Notices[0].Task, "the older one is given up")
+	})
+}
+
+// A session whose Release ended its goroutine is given up once more by Close.
+func TestGoexitInRelease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, calls := timed(), 0
+		c.release = func(context.Context, SessionID) error {
+			if calls++; calls == 1 {
+				runtime.Goexit()
+			}
+			return nil
+		}
+		m := newManager(t, c, Config{Retention: Retention{Age: time.Minute}})
+		in := taking("p", "1s")
+		in.NoNotice = true
+		launch(t, m, in)
+		pass(time.Hour)
+		require.Equal(t, 1, calls)
+		require.NoError(t, m.Close())
+		require.Equal(t, 2, calls)
+	})
+}
+
+// So is one that came too late.
+func TestGoexitInLateRelease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls := 0
+		c := &stub{create: func(context.Context, CreateRequest) (SessionID, error) {
+			time.Sleep(5 * time.Second)
+			return "late", nil
+		}}
+		c.release = func(context.Context, SessionID) error {
+			if calls++; calls == 1 {
+				runtime.Goexit()
+			}
+			return nil
+		}
+		m := newManager(t, c, Config{Task: TaskLimits{Start: time.Second}})
+		launch(t, m, work("p"))
+		pass(time.Minute)
+		require.Equal(t, 1, calls)
+		require.NoError(t, m.Close())
+		require.Equal(t, 2, calls)
 	})
 }

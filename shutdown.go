@@ -142,8 +142,9 @@ func (m *BackgroundManager) runShutdown() {
 	if !m.awaitQuiet(m.cfg.AbortGrace - last) {
 		m.end() // what heeds its context comes back now
 		m.awaitQuiet(last)
+		last = 0
 	}
-	m.finish()
+	m.finish(last)
 }
 
 // watchLive watches all tasks.
@@ -211,13 +212,13 @@ func (m *BackgroundManager) flush() {
 	m.goLocked(func() { m.releaseAll(sessions) })
 }
 
-// calledForLocked reports whether a call for a task is out.
 // leftUnseenLocked reports whether a task was left running before it was attached to, so
 // that nobody sees the turn of its session end.
 func (m *BackgroundManager) leftUnseenLocked(t *task) bool {
 	return t.attach && t.unstoppedLocked() == errLeftRunning && !m.calledForLocked(t)
 }
 
+// calledForLocked reports whether a call for a task is out.
 func (m *BackgroundManager) calledForLocked(t *task) bool {
 	return slices.ContainsFunc(m.attempts, func(a *attempt) bool { return a.task == t })
 }
@@ -229,14 +230,24 @@ func (m *BackgroundManager) releaseAll(sessions []SessionID) {
 	g.SetLimit(parallel)
 	for _, id := range sessions {
 		g.Go(func() error {
-			given, err := m.releaseSession(m.life, id)
-			m.mu.Lock()
-			defer m.mu.Unlock()
-			m.releasedLocked(id, given, err)
+			m.releaseOne(id)
 			return nil
 		})
 	}
 	_ = g.Wait() // no call returns an error
+}
+
+func (m *BackgroundManager) releaseOne(id SessionID) {
+	given, err := false, ErrClosed
+	defer func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.releasedLocked(id, given, err)
+	}()
+	if m.life.Err() == nil { // else Shutdown has given up meanwhile: nothing begins after it
+		err = &PanicError{Op: "release", Value: errGoexit} // unless it returns
+		given, err = m.releaseSession(m.life, id)
+	}
 }
 
 // releasedLocked takes in what Release returned.
@@ -278,10 +289,11 @@ func (m *BackgroundManager) awaitQuiet(most time.Duration) bool {
 	}
 }
 
-// finish closes the books and lists what did not come to an end.
-func (m *BackgroundManager) finish() {
+// finish closes the books and lists what did not come to an end. most is how long it may
+// still take.
+func (m *BackgroundManager) finish(most time.Duration) {
 	m.end()
-	left := m.callsLeft()
+	left := m.callsLeft(most)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.phase = over
@@ -301,13 +313,13 @@ func (m *BackgroundManager) finish() {
 }
 
 // callsLeft is how many polls of Blocking have outlived their turns and Close. One that
-// was called back just now has a moment to return.
-func (m *BackgroundManager) callsLeft() int {
+// was called back just now has so long to return.
+func (m *BackgroundManager) callsLeft(most time.Duration) int {
 	c, ok := m.client.(interface{ callsLeft() int })
 	if !ok || c.callsLeft() == 0 {
 		return 0
 	}
-	time.Sleep(moment)
+	time.Sleep(most)
 	return c.callsLeft()
 }
 

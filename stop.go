@@ -237,7 +237,12 @@ func (m *BackgroundManager) releaseLate(a *attempt, session SessionID) {
 	m.mu.Lock()
 	m.releasing[session] = release{task: a.task.id}
 	m.mu.Unlock()
-	given, err := m.releaseSession(context.Background(), session) // also after Close
+	given, err := false, error(&PanicError{Op: "release", Value: errGoexit}) // unless it returns
+	defer func() { m.releasedLate(a, session, given, err) }()
+	given, err = m.releaseSession(context.Background(), session) // also after Close
+}
+
+func (m *BackgroundManager) releasedLate(a *attempt, session SessionID, given bool, err error) {
 	m.mu.Lock()
 	defer m.unlock()
 	m.releasedLocked(session, given, err)

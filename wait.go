@@ -12,7 +12,7 @@ type ending struct {
 	done  chan struct{} // nil: the run had ended already
 	ended Task          // as it ended; read only once done is closed
 
-	stopped *attempt // that a Cancel has stopped; set before the Cancel waits
+	stopped *attempt // that is being stopped; set before a Cancel waits
 }
 
 // task is a copy for one of those who wait.
