@@ -38,6 +38,8 @@ type CancelOptions struct {
 	// LeaveRunning ends the task and lets the child's turn go on, unlimited and
 	// unheard; it is marked unstopped until it ends. Shutdown stops it.
 	LeaveRunning bool
+
+	parent *SessionID // of Do: ByParent is for this one, and another to which the task has moved is told
 }
 
 func (o *CancelOptions) validate() error {
@@ -147,6 +149,9 @@ func (m *BackgroundManager) stopEndingLocked(t *task) *ending {
 // cancelLocked cancels a task whose outcome is open.
 func (m *BackgroundManager) cancelLocked(by caller, t *task, o CancelOptions) {
 	o.Cause = cmp.Or(o.Cause, by.cause(t))
+	if o.parent != nil && *o.parent != t.parent() {
+		o.Cause = ByUser
+	}
 	t.silent = t.silent || o.Silent || o.Cause == ByParent
 	m.stopLocked(t, because(o.Cause, nil), o.LeaveRunning)
 }

@@ -250,7 +250,7 @@ func (s *storm) checkOutcome(r *run, t subagent.Task) {
 		fits = r.got.IsZero() && t.Ended.Sub(t.Queued) == s.cfg.Task.QueueWait
 	case subagent.ByUser, subagent.ByParent, subagent.Superseded:
 		wins = 1
-		if code == subagent.ByParent && r.gaveUp {
+		if r.gaveUp && (code == subagent.ByParent || code == subagent.ByUser && len(r.stays) > 1) {
 			wins = r.wins
 		}
 	case subagent.ByShutdown:

@@ -635,3 +635,23 @@ func TestTrackAboveKept(t *testing.T) {
 		require.ErrorAs(t, err, &input)
 	})
 }
+
+// A parent that tracks the task of a Do is told when that is given up.
+func TestDoGivenUpAfterAMove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, box := newAttaching(), &inbox{}
+		c.prompt = hang
+		m := newManager(t, c, Config{Notifier: box})
+		ctx, cancel := context.WithCancel(t.Context())
+		over := make(chan Task, 1)
+		go func() { done, _ := m.Do(ctx, work("p")); over <- done }()
+		synctest.Wait()
+		task := m.List(Filter{})[0]
+		track(t, m, "q", task.Session)
+		cancel()
+		require.ErrorIs(t, (<-over).Reason, ByUser)
+		pass(time.Minute)
+		require.Equal(t, []TaskID{task.ID}, toldTo("q", box.all()))
+		require.Empty(t, toldTo("p", box.all()))
+	})
+}

@@ -102,7 +102,8 @@ func (m *BackgroundManager) still(by caller, t *task, e *ending) (now Task, live
 // Do launches a task, waits for it in the foreground and returns it as it ended;
 // the parent gets no notice. The error is Launch's, or the task's Reason if it did
 // not complete. When ctx ends first the task is cancelled with ByParent, and the
-// error is ctx's, and also [ErrUnstopped] if the child may still be running.
+// error is ctx's, and also [ErrUnstopped] if the child may still be running. If it has
+// moved to another parent meanwhile, by Track, that is told, and the reason is ByUser.
 //
 // A child that calls Do keeps its own lease meanwhile. When all leases of a queue
 // are held by children that wait for that same queue, none of them goes on: give
@@ -115,7 +116,7 @@ func (m *BackgroundManager) Do(ctx context.Context, in LaunchInput) (Task, error
 	}
 	if err := e.wait(ctx); err != nil {
 		// Bounded by Config.AbortGrace. An ending that came first stands.
-		_, stopErr := m.Cancel(context.WithoutCancel(ctx), id, CancelOptions{Cause: ByParent, Run: 1}) // by now it may be in another
+		_, stopErr := m.Cancel(context.WithoutCancel(ctx), id, CancelOptions{Cause: ByParent, Run: 1, parent: &in.Parent}) // by now it may be in another
 		if errors.Is(stopErr, ErrUnstopped) {
 			err = errors.Join(err, stopErr)
 		}
