@@ -72,20 +72,31 @@ func (m *BackgroundManager) cancel(ctx context.Context, by caller, id TaskID, o 
 	if e == nil {
 		return Task{}, err
 	}
-	t, stopErr := m.awaitStop(ctx, id, e)
+	t, stopErr := m.awaitStop(ctx, by, id, e)
 	return t, errors.Join(err, stopErr)
 }
 
 // awaitStop waits for a run to have ended and tells whether its child may still
 // be running.
-func (m *BackgroundManager) awaitStop(ctx context.Context, id TaskID, e *ending) (Task, error) {
+func (m *BackgroundManager) awaitStop(ctx context.Context, by caller, id TaskID, e *ending) (Task, error) {
 	if err := e.wait(ctx); err != nil {
-		t, _ := m.Get(id)
-		return t, err
+		return m.glimpse(by, id), err
 	}
 	m.awaitAbort(ctx, e.stopped)
 	t := e.task()
 	return t, t.unstopped()
+}
+
+// glimpse is a task as it is, if it is within the caller's reach still. It counts as no
+// reading.
+func (m *BackgroundManager) glimpse(by caller, id TaskID) Task {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t, err := m.reachLocked(by, id)
+	if err != nil {
+		return Task{}
+	}
+	return m.snapshotLocked(t)
 }
 
 // awaitAbort waits for the Abort of an attempt whose turn has ended meanwhile, so that there
@@ -188,7 +199,7 @@ func (m *BackgroundManager) cancelAll(ctx context.Context, by caller, f Filter, 
 	tasks := make([]Task, len(endings))
 	errs := make([]error, len(endings))
 	for i, e := range endings {
-		if tasks[i], err = m.awaitStop(ctx, e.id, e.ending); err != nil {
+		if tasks[i], err = m.awaitStop(ctx, by, e.id, e.ending); err != nil {
 			errs[i] = fmt.Errorf("task %s: %w", e.id, err)
 		}
 	}

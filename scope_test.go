@@ -559,3 +559,34 @@ func TestScopedOfNothing(t *testing.T) {
 		wrong("As.session", strconv.Quote(string(session)), "a session is required")(t, second(m.As(session).Launch(t.Context(), LaunchInput{Agent: "a", Prompt: "x"})))
 	}
 }
+
+// Nor who gives up to wait for its own Cancel.
+func TestCancelOutOfReach(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := timed()
+		let := make(chan struct{})
+		c.abort = func(context.Context, SessionID) error { <-let; return nil }
+		m := newManager(t, c, Config{})
+		task := launch(t, m, taking("p", "1h"))
+		synctest.Wait()
+		ctx := &lateCtx{Context: context.Background(), done: make(chan struct{})}
+		moved := false
+		ctx.err = func() error {
+			if !moved { // its turn ends now, and it goes on for q
+				moved = true
+				close(let)
+				_, _ = m.Wait(context.Background(), task.ID)
+				synctest.Wait()
+				_, err := m.Resume(context.Background(), task.ID, ResumeInput{Prompt: "1h", Parent: "q"})
+				require.NoError(t, err)
+			}
+			return context.Canceled
+		}
+		close(ctx.done)
+		got, err := m.As("p").Cancel(ctx, task.ID, CancelOptions{})
+		require.ErrorIs(t, err, context.Canceled)
+		require.True(t, moved)
+		require.Zero(t, got)
+		require.Equal(t, SessionID("q"), get(t, m, task.ID).Parent)
+	})
+}

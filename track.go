@@ -108,7 +108,7 @@ func (m *BackgroundManager) trackableLocked(id SessionID) error {
 		}
 	}
 	above := m.roots[id] != nil
-	for _, b := range m.mailboxes { // few, and Track is rare
+	for _, b := range m.mailboxes { // a look at each: Track is rare
 		above = above || b.origin.Parent == id || b.origin.asMovedLocked().Root == id || slices.Contains(b.origin.via, id)
 	}
 	if above {

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// A worded value is one of a few, each with a word. What has no word has none of
-// its own: the zero value where it means nothing, and what is out of range.
+// worded is the type of a closed set of values, each with a word: but for the zero value
+// where that means nothing.
 type worded interface{ ~int | ~uint8 }
 
 // wordOf is the value's word, or its number where it has none.

@@ -437,6 +437,7 @@ var table = []mutant{
 	{"a cancelled task can't go on at once", "cancel.go", "	m.awaitAbort(ctx, e.stopped)\n", "", "TestResumeAfterCancel"},
 	{"a parent is not told that a child may be running", "notify.go", "	n.Unstopped = t.unstoppedLocked() != nil\n", "", "TestCancelWhenAbortFails"},
 	{"a Do gives up in silence what has moved away", "cancel.go", "	if o.parent != nil && *o.parent != t.parent() {\n", "	if false {\n", "TestDoGivenUpAfterAMove"},
+	{"who gives up a cancel is shown what has moved away", "cancel.go", "m.glimpse(by, id)", "m.glimpse(host, id)", "TestCancelOutOfReach"},
 	{"a tracked task that runs does not move", "track.go", "	return t, m.moveLocked(t, m.nowLocked(o), fresh.silent)\n", "	return t, nil\n", "TestStorm"},
 	{"who waits for any is given nothing", "wait.go", "		case <-w.hit: // what", "		case <-w.hit:\n			return Task{}, nil // what", "TestStorm"},
 	{"a session whose hook was cut short is prompted", "attempt.go", "; t.prompted || t.attach || t.tracked || m.cfg", "; true || m.cfg", "TestResumeBeforeTheFirstPrompt"},
