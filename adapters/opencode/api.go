@@ -28,7 +28,7 @@ import (
 const (
 	maxReply   = 1 << 20  // of most
 	maxPage    = 4 << 20  // of a page of messages with what their tools were given
-	maxMessage = 32 << 20 // of a page of one; these are read one at a time
+	maxMessage = 32 << 20 // of a page of one
 	maxError   = 64 << 10 // of one that only says what went wrong
 )
 
@@ -39,7 +39,7 @@ type api struct {
 	password string
 	timeout  time.Duration
 	log      *outages
-	large    chan struct{}     // has an element while a large reply is read
+	large    chan struct{}     // has an element while a reply of more than maxReply is read
 	hide     *strings.Replacer // of the password; nil: there is none
 }
 
@@ -103,15 +103,16 @@ func (a *api) do(ctx context.Context, c call, into any) (http.Header, error) {
 		return res.Header, nil
 	}
 	most := cmp.Or(c.most, maxReply)
-	if most > maxPage {
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxReply+1))
+	if err == nil && len(body) > maxReply && most > maxReply {
 		select {
 		case a.large <- struct{}{}:
 			defer func() { <-a.large }()
+			body, err = readOn(body, res.Body, most+1)
 		case <-ctx.Done():
-			return nil, a.wrong(c, subagent.ClassUnavailable, context.Cause(ctx))
+			err = context.Cause(ctx)
 		}
 	}
-	body, err := io.ReadAll(io.LimitReader(res.Body, int64(most)+1))
 	switch {
 	case err != nil:
 		return nil, a.wrong(c, subagent.ClassUnavailable, err)
@@ -122,6 +123,15 @@ func (a *api) do(ctx context.Context, c call, into any) (http.Header, error) {
 		return nil, a.wrong(c, subagent.ClassUnavailable, errForeign)
 	}
 	return res.Header, nil
+}
+
+// readOn reads what follows on what was read, until there is so much of both. It takes
+// the memory for all of it at once: what grows is held twice while it does.
+func readOn(begun []byte, r io.Reader, most int) ([]byte, error) {
+	all := bytes.NewBuffer(make([]byte, 0, most+bytes.MinRead))
+	_, _ = all.Write(begun)
+	_, err := all.ReadFrom(io.LimitReader(r, int64(most-len(begun))))
+	return all.Bytes(), err
 }
 
 var (

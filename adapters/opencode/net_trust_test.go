@@ -86,12 +86,13 @@ func TestNetMemoryIsBounded(t *testing.T) {
 		t.Skip("moves gigabytes through a pipe")
 	}
 	const children = 10 // more than calls that look after single sessions at a time
+	const pages = 3     // that are read of a conversation until one holds a single message
 	for name, c := range map[string]struct {
 		calls  func(string, int) fault
 		stream func(int) streamFault
 	}{
-		"messages":       {once("messages", children, httpFaults["endless"]), nil},
-		"list":           {once("messages", children, httpFaults["endless list"]), nil},
+		"messages":       {once("messages", pages*children, httpFaults["endless"]), nil},
+		"list":           {once("messages", pages*children, httpFaults["endless list"]), nil},
 		"status":         {once("status", 8, httpFaults["endless"]), nil},
 		"create":         {once("create", children, httpFaults["endless"]), nil},
 		"refused":        {once("prompt", children, endlessError), nil},
@@ -122,7 +123,8 @@ func TestNetMemoryIsBounded(t *testing.T) {
 	}
 }
 
-// maxGrowth is what a client may hold in memory for replies that it gives up.
+// maxGrowth is what a client may hold in memory for replies that it gives up: one large
+// one, and of each other what it takes to see that it is large, twice while that grows.
 const maxGrowth = 64 << 20
 
 // endlessError is an error whose text does not end.
