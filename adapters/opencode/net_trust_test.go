@@ -28,7 +28,7 @@ func TestNetRedirectsAreRefused(t *testing.T) {
 				f := newFake(t)
 				f.password = fakePassword
 				f.faults(once(op, 1, redirect(code)))
-				f.streamFaults(always(cutAfter(20))) // and what is asked after a gap is asked
+				f.streamFaults(always(cutAfter(5))) // often, so that what is asked after a gap is asked
 				w := newNetWorld(t, f, withPassword)
 				id := w.launch("work 1m; say hello") // longer than the longest pause between streams
 				w.settle()
