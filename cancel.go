@@ -274,18 +274,18 @@ func (m *BackgroundManager) belowLocked(b *mailbox, all []*task) []*task {
 // has ended does not shield those it left running.
 func (m *BackgroundManager) cascadeLocked(t *task) {
 	if t.own != nil {
-		m.stopBelowLocked(t.own)
+		m.stopBelowLocked(t.own, ParentGone)
 	}
 }
 
-// stopBelowLocked stops all that was launched below a session.
-func (m *BackgroundManager) stopBelowLocked(b *mailbox) {
+// stopBelowLocked stops all that was launched below a session, for that reason.
+func (m *BackgroundManager) stopBelowLocked(b *mailbox, why ReasonCode) {
 	for _, children := range [][]*task{b.children, b.adopted} {
 		for _, child := range children {
 			if child.status < Stopping {
-				m.stopLocked(child, because(ParentGone, nil), false)
-			} else {
-				m.cascadeLocked(child) // it may have left children of its own
+				m.stopLocked(child, because(why, nil), false)
+			} else if child.own != nil { // it may have left children of its own
+				m.stopBelowLocked(child.own, why)
 			}
 		}
 	}

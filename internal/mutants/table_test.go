@@ -80,7 +80,7 @@ var table = []mutant{
 	{"a left child is cut off", "attempt.go", "	if a.call != returned && !a.left {", "	if a.call != returned {", "TestStorm"},
 
 	// Trees.
-	{"a completed task shields its children", "cancel.go", "				m.cascadeLocked(child) // it", "				// it", "TestStorm"},
+	{"a completed task shields its children", "cancel.go", "				m.stopBelowLocked(child.own, why)\n", "", "TestStorm"},
 	{"an early abort is believed", "stop.go", "a.turnOver || a.aborted && !a.early", "a.turnOver || a.aborted", "TestCascade"},
 	{"descendants go on", "task.go", "		m.cascadeLocked(t)\n", "", "TestStorm"},
 	{"a stopped parent may launch", "limits.go", "if above.refusesChildren() {", "if false {", "TestStorm"},
@@ -120,7 +120,8 @@ var table = []mutant{
 	{"steps add up", "event.go", "p.steps = max(p.steps, e.Step)", "p.steps += e.Step", "TestProgress"},
 	{"who waits goes on waiting", "event.go", "	case !asks && t.status == InputNeeded:\n", "	case false:\n", "TestProgress"},
 	{"a deleted session's task goes on", "event.go", "		m.stopLocked(t, because(SessionDeleted, nil), false)\n", "", "TestBlockingDeletedSessionIsListed"},
-	{"what is below a deleted session goes on", "event.go", "		m.stopBelowLocked(b)\n", "", "TestDeletedRoot"},
+	{"what is below a deleted session goes on", "event.go", "		m.stopBelowLocked(b, b.deletedCause())\n", "", "TestDeletedRoot"},
+	{"what an ended task left below its deleted session ends untold", "event.go", "		return SessionDeleted\n", "		return ParentGone\n", "TestDeletedAfterItsEnd"},
 	{"a deleted parent is told", "event.go", "			m.dropLocked(b)\n", "", "TestDeletedRoot"},
 	{"a deleted parent may launch", "event.go", "		b.origin.gone = true\n", "", "TestDeletedRoot"},
 	{"an idle parent has to wait", "deposit.go", "	case b.state == mailWaiting && b.busy:\n		m.sendLocked(b)\n", "", "TestBusyBatchIsMadeAnew"},
