@@ -3,6 +3,7 @@ package subagent
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -106,6 +107,30 @@ type Message struct {
 	Tools    []ToolCall
 	Complete bool  // it does not grow any more
 	Err      error // what it ended with
+}
+
+// MarshalJSON writes Err as its text.
+func (m Message) MarshalJSON() ([]byte, error) {
+	type plain Message
+	return json.Marshal(struct {
+		plain
+		Err string `json:",omitempty"`
+	}{plain(m), textOf(m.Err)})
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote; of the error the text remains.
+func (m *Message) UnmarshalJSON(text []byte) error {
+	type plain Message
+	var j struct {
+		plain
+		Err string
+	}
+	if err := json.Unmarshal(text, &j); err != nil {
+		return err
+	}
+	*m = Message(j.plain)
+	m.Err = errorOf(j.Err)
+	return nil
 }
 
 // Role says whose message one is.
