@@ -84,8 +84,9 @@ type Output struct {
 	Messages []Message
 	// More: there are older ones after OutputQuery.Since, which Limit left out.
 	More bool
-	// Cursor is what to pass as Since to read on: the id of the last message, or of the
-	// one before it while it may still grow. Where nothing was read it is Since itself.
+	// Cursor is what to pass as Since to read on: the id of the last message or, while the
+	// model's last one may still grow, of the one before that. Where nothing was read it is
+	// Since itself.
 	Cursor string
 	// TranscriptErr says why there are no messages although they were asked for: the
 	// client's error or panic, that the time-out passed, an [errors.ErrUnsupported] if it
@@ -382,12 +383,18 @@ func cutRunes(s string, n int) string {
 	return s[:at] + "…"
 }
 
-// cursor is where to read on. The last message may still grow, as long as the run goes
-// on: then it is read again.
+// cursor is where to read on. The model's last message may still grow, as long as the run
+// goes on, also behind one that was put into its turn: then it is read again.
 func cursor(said []Message, since string, ended bool) string {
 	n := len(said)
-	if n > 0 && !ended && !said[n-1].Complete && said[n-1].Role != RoleUser {
-		n--
+	for i, m := range slices.Backward(said) {
+		if m.Role == RoleUser {
+			continue
+		}
+		if !ended && !m.Complete {
+			n = i
+		}
+		break
 	}
 	if n == 0 {
 		return since

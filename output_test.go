@@ -231,6 +231,7 @@ func TestOutputCursorOfWhatGrows(t *testing.T) {
 		{nil, false, "since"}, {[]Message{part}, false, "since"}, {[]Message{part}, true, "b"},
 		{[]Message{whole, part}, false, "a"}, {[]Message{whole, part}, true, "b"},
 		{[]Message{part, whole}, false, "a"}, {[]Message{whole, asked}, false, "c"},
+		{[]Message{whole, part, asked}, false, "a"}, {[]Message{whole, part, asked}, true, "c"}, {[]Message{part, asked, asked}, false, "since"},
 	} {
 		require.Equal(t, c.want, cursor(c.said, "since", c.ended))
 	}

@@ -87,7 +87,7 @@ type Attacher interface {
 // has the record alone.
 type TranscriptReader interface {
 	// Transcript returns messages of a session, oldest first, as they are now: the
-	// last one may still grow. A session that can't be found is an error.
+	// model's last one may still grow. A session that can't be found is an error.
 	Transcript(ctx context.Context, session SessionID, q TranscriptQuery) ([]Message, error)
 }
 
