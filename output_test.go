@@ -104,6 +104,8 @@ func TestOutputGivenUp(t *testing.T) {
 		require.Equal(t, Running, o.Task.Status)
 		require.False(t, o.TimedOut)
 		require.Equal(t, "m1", o.Cursor)
+		require.ErrorIs(t, o.TranscriptErr, context.DeadlineExceeded)
+		require.NotContains(t, o.String(), "There are no messages", "nobody has looked")
 		require.Zero(t, reader.calls.Load())
 
 		o, err = m.Output(ctx, task.ID, OutputQuery{Transcript: true})

@@ -1,6 +1,7 @@
 package subagent
 
 import (
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -244,4 +245,28 @@ func (o *Output) tail() string {
 		return fmt.Sprintf("There are no messages after %s yet.\n", next)
 	}
 	return fmt.Sprintf("To read on, ask for messages since %s.\n", next)
+}
+
+// MarshalJSON writes TranscriptErr as its text.
+func (o Output) MarshalJSON() ([]byte, error) {
+	type plain Output
+	return json.Marshal(struct {
+		plain
+		TranscriptErr string `json:",omitempty"`
+	}{plain(o), textOf(o.TranscriptErr)})
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote; of the error the text remains.
+func (o *Output) UnmarshalJSON(text []byte) error {
+	type plain Output
+	var j struct {
+		plain
+		TranscriptErr string
+	}
+	if err := json.Unmarshal(text, &j); err != nil {
+		return err
+	}
+	*o = Output(j.plain)
+	o.TranscriptErr = errorOf(j.TranscriptErr)
+	return nil
 }

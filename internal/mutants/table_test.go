@@ -364,6 +364,8 @@ var table = []mutant{
 	{"details are not cut", "output.go", "	return cutRunes(string(text), detailRunes)\n", "	return string(text)\n", "TestOutputDetails"},
 	{"a transcript has no bound", "output.go", "	select {\n	case <-r.done:\n	case <-ctx.Done():\n	}\n", "	<-r.done\n", "TestOutputOfFaultyTranscripts"},
 	{"a transcript that ends its goroutine is none", "output.go", "	r.err = &PanicError{Op: \"transcript\", Value: errGoexit} // unless it returns\n", "", "TestOutputOfFaultyTranscripts"},
+	{"messages that nobody asked for are none", "output.go", "		if o.TranscriptErr = err; err == nil {\n", "		if err == nil {\n", "TestOutputGivenUp"},
+	{"a task is forgotten before its messages are read", "output.go", "	t.readers++\n	return func() {", "	return func() {", "TestReadIsNotForgotten"},
 	{"a reading is never over", "output.go", "		delete(m.reads, r)\n", "", "TestStorm"},
 	{"a transcript is read after Close", "output.go", "	if m.phase >= flushing {", "	if false {", "TestOutputAfterClose"},
 	{"readings hold up Close", "shutdown.go", "		r.cancel(ErrClosed)\n", "		_ = r\n", "TestOutputAgainstClose"},
