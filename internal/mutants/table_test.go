@@ -306,6 +306,7 @@ var table = []mutant{
 	{"a prompt waits for its hook for ever", "hooks.go", "context.WithTimeout(a.ctx, hookWait)", "context.WithCancel(a.ctx)", "TestSessionCreatedHangs"},
 	{"who is stopped in its hook is aborted", "stop.go", " || a.call == introducing {", " {", "TestStoppedInSessionCreated"},
 	{"hooks begin after Close", "subscribe.go", "	m.hooks.calls.waiting = nil\n", "", "TestHookThatBlocks"},
+	{"a hook that ends its goroutine is not counted", "hooks.go", "	defer func() { m.hookOver(id, err) }()\n	err = guard(\"hook\", func() error { call(); return nil })\n", "	err = guard(\"hook\", func() error { call(); return nil })\n	m.hookOver(id, err)\n", "TestHookThatPanics"},
 	{"any number of hooks may wait", "hooks.go", ">= maxHooks {", ">= 1<<30 {", "TestHookThatBlocks"},
 	{"hooks that are out are not listed", "shutdown.go", "	calls = append(calls, m.hooksOutLocked()...)\n", "", "TestHookThatBlocks"},
 	{"a hook that panics keeps others from it", "hooks.go", "		defer second(e.clone())\n		first(e)\n", "		first(e)\n		second(e.clone())\n", "TestStorm"},
