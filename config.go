@@ -105,7 +105,7 @@ type SpawnLimits struct {
 	Depth        int // a root's child has depth 1. Defaults to 3; at most 256, as with Off: a longer chain is taken for a cycle.
 	LivePerRoot  int // descendants of one root that have not ended. Defaults to 64.
 	TotalPerRoot int // descendants of one root ever launched. Defaults to Off.
-	QueueDepth   int // tasks waiting in one queue. Defaults to Off.
+	QueueDepth   int // tasks, and callers of Acquire, waiting in one queue; of these it refuses tasks alone. Defaults to Off.
 }
 
 // TaskLimits bound one task. A duration is at least 1 ms.

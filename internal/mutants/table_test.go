@@ -86,6 +86,7 @@ var table = []mutant{
 	{"a stopped parent may launch", "limits.go", "if above.refusesChildren() {", "if false {", "TestStorm"},
 	{"places are not given back", "task.go", "	t.root.live--\n", "", "TestStorm"},
 	{"a reservation counts twice", "lineage.go", "	r.once.Do(func() {", "	func(f func()) { f() }(func() {", "TestStorm"},
+	{"who has launched all it may is told to wait", "limits.go", "	case e.Setting == totalSetting: ", "	case false: ", "TestLaunchRefused"},
 	{"live descendants are not limited", "limits.go", "live, live >= m.cfg.Spawn.LivePerRoot", "live, false", "TestStorm"},
 	{"depth is not limited", "limits.go", "!again && o.Depth > m.cfg.Spawn.Depth", "false", "TestStorm"},
 
