@@ -132,7 +132,7 @@ func (p *progress) toolCall(e SessionEvent) {
 		}
 		maps.DeleteFunc(p.calls, func(_ string, open bool) bool { return !open })
 	}
-	now := !c.Over && (open || !known) // one that is over does not begin again
+	now := !c.Over && !c.Failed && (open || !known) // one that is over does not begin again
 	p.calls[id] = now
 	switch {
 	case now && !open:

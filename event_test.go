@@ -63,6 +63,9 @@ func TestProgress(t *testing.T) {
 		"a call that is only heard of when it is over": {
 			[]SessionEvent{tool("c1", "read", true)}, Progress{ToolCalls: 1, LastTool: "read"}, Running,
 		},
+		"a call that has failed is over": {
+			[]SessionEvent{tool("c1", "read", false), {Kind: EventTool, Tool: ToolCall{ID: "c1", Failed: true}}}, Progress{ToolCalls: 1, LastTool: "read"}, Running,
+		},
 		"calls without an id": {
 			[]SessionEvent{tool("", "read", false), tool("", "read", false)}, Progress{ToolCalls: 2, LastTool: "read"}, Running,
 		},

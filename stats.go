@@ -19,7 +19,8 @@ type Stats struct {
 	// Unstopped counts the tasks whose child may still be running although they
 	// have ended; Attempt.Unstopped says why.
 	Unstopped int
-	// Calls counts calls of the client that are out.
+	// Calls counts the calls of the client that are out to work or read in sessions:
+	// Create, Prompt, Attach, Abort and Transcript.
 	Calls   int
 	Notices NoticeStats
 	Events  EventStats
@@ -84,6 +85,11 @@ func (m *BackgroundManager) Stats() Stats {
 	}
 	for _, a := range m.attempts {
 		s.Calls += len(a.callsOut())
+	}
+	for t := range m.unstopped {
+		if t.loose.stopping { // with an Abort that is of no attempt
+			s.Calls++
+		}
 	}
 	s.Calls += len(m.reads)
 	for sem := range m.sems.each {
