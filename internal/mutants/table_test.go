@@ -377,6 +377,9 @@ var table = []mutant{
 	{"a panic in a transcript is not caught", "output.go", "	r.err = guard(\"transcript\", func() (err error) {\n		said, more, err = q.read(ctx, m.caps, r.session)\n		return err\n	})\n", "	said, more, r.err = q.read(ctx, m.caps, r.session)\n", "TestOutputOfFaultyTranscripts"},
 	{"partial text passes for a result", "output_text.go", "	case t.Status == Completed:\n		label", "	case t.Status >= Completed:\n		label", "TestOutputText"},
 	{"an empty success of a failed run", "output_text.go", "	case !o.says() && t.Status == Completed:\n", "	case !o.says() && ended:\n		return nil\n	case !o.says() && t.Status == Completed:\n", "TestOutputText"},
+	{"messages squeeze out the result", "output_text.go", "share(slices.Clone(sizes), room), room/2)", "share(slices.Clone(sizes), room), 0)", "TestOutputTextKeepsTheResult"},
+	{"messages squeeze out each other", "output_text.go", " + min(len(p.text), leastPreview)\n", "\n", "TestOutputTextKeepsTheResult"},
+	{"a cut text passes for one that ends in the mark", "output_text.go", "p.whole && whole\n", "p.whole && (whole || strings.HasSuffix(p.text, \"…\"))\n", "TestOutputTextOfItsOwnMark"},
 	{"a cut text does not say so", "output_text.go", "			b.WriteString(p.cut)\n", "", "TestOutputTextIsCut"},
 
 	// A turn that somebody else began.
