@@ -119,7 +119,7 @@ var table = []mutant{
 	{"each report of a call counts", "event.go", "	if !known || id == \"\" {", "	if true {", "TestProgress"},
 	{"a call that is over begins again", "event.go", "!c.Over && !c.Failed && (open || !known)", "!c.Over", "TestProgress"},
 	{"a call that has failed stays open", "event.go", "!c.Over && !c.Failed && (open", "!c.Over && (open", "TestProgress"},
-	{"an Abort of no attempt is not counted", "stats.go", "		if t.loose.stopping { // with", "		if false { // with", "TestTrackedIsStopped"},
+	{"an Abort of no attempt is not counted", "stats.go", "		if t.loose.stopping { // with", "		if t == nil { // with", "TestTrackedIsStopped"},
 	{"steps add up", "event.go", "p.steps = max(p.steps, e.Step)", "p.steps += e.Step", "TestProgress"},
 	{"who waits goes on waiting", "event.go", "	case !asks && t.status == InputNeeded:\n", "	case false:\n", "TestProgress"},
 	{"a deleted session's task goes on", "event.go", "		m.stopLocked(t, because(SessionDeleted, nil), false)\n", "", "TestBlockingDeletedSessionIsListed"},
