@@ -268,6 +268,7 @@ func (m *BackgroundManager) watch(by caller, f Filter) (*watch, error) {
 	if err != nil {
 		return nil, err
 	}
+	f.IDs = slices.Clone(f.IDs) // it is looked at again, and the caller's to change
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	w := &watch{by: by, filter: f, match: match, hit: make(chan struct{}, 1)}

@@ -466,3 +466,19 @@ func TestWaitAnyOverResume(t *testing.T) {
 		require.Empty(t, m.watches)
 	})
 }
+
+// What a wait is for was captured when it began.
+func TestWaitKeepsItsFilter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, timed(), Config{})
+		other, awaited := launch(t, m, taking("p", "1h")).ID, launch(t, m, taking("p", "1s")).ID
+		ids, got := []TaskID{awaited}, make(chan TaskID, 1)
+		go func() {
+			ended, _ := m.WaitAny(t.Context(), Filter{IDs: ids})
+			got <- ended.ID
+		}()
+		synctest.Wait()
+		ids[0] = other
+		require.Equal(t, awaited, <-got)
+	})
+}

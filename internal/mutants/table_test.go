@@ -346,6 +346,7 @@ var table = []mutant{
 	{"what was read through As is told", "scope.go", "	m.readLocked(t)\n", "", "TestBusyCountsAnew"},
 	{"what was waited for is told", "wait.go", "of a later run\n			m.seenLocked(by, t)\n", "of a later run\n", "TestOutputEndsWithItsWait"},
 	{"what was awaited with others is told", "wait.go", "				m.seenLocked(by, t)\n			}\n		}\n		m.mu.Unlock()\n", "			}\n		}\n		m.mu.Unlock()\n", "TestReadIsNotTold"},
+	{"a wait is for what its caller makes of the filter", "wait.go", "	f.IDs = slices.Clone(f.IDs) //", "	//", "TestWaitKeepsItsFilter"},
 	{"WaitAll returns what has gone on", "wait.go", "				ended = ended && t.status.Terminal()\n", "", "TestWaitAllWaitsForWhatGoesOn"},
 	{"a run that was not shown counts as read", "wait.go", "t != nil && int(t.run) == page[i].Run {", "t != nil {", "TestWaitAllReadsWhatItShows"},
 	{"the first to end is told", "wait.go", "	m.seenLocked(w.by, best)\n", "", "TestReadIsNotTold"},
