@@ -157,7 +157,9 @@ func (m *BackgroundManager) configureLocked(k Key, limit int) {
 		if *named == nil {
 			*named = map[string]int{}
 		}
-		(*named)[k.Name] = limit
+		if (*named)[k.Name] = limit; limit == 0 { // as if absent
+			delete(*named, k.Name)
+		}
 	}
 	unlimited := cmp.Or(limit, Off)
 	switch k.Kind {

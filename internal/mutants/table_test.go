@@ -29,6 +29,7 @@ var table = []mutant{
 	{"a cancelled task stays queued", "concurrency.go", "	m.unqueueLocked(&t.ticket)\n	m.dropSharesLocked(&t.ticket)\n}\n\n// unqueueLocked", "}\n\n// unqueueLocked", "TestStorm"},
 	{"a full key is not waited for", "concurrency.go", "		home = &own.waiting\n", "		return\n", "TestStorm"},
 	{"positions count from the block", "queue.go", "			n += int(p.live)\n", "", "TestLongQueue"},
+	{"a limit that went back to the default is kept", "stats.go", "limit == 0 { // as if absent", "false {", "TestSetLimit"},
 	{"a raised limit starts nobody", "stats.go", "		s.limit = m.cfg.Keys.limitOf(s.key)\n		m.roomLocked(s)\n", "		s.limit = m.cfg.Keys.limitOf(s.key)\n", "TestStorm"},
 	{"a claim keeps no place", "claim.go", "		kept = 1\n", "		kept = 0\n", "TestClaim"},
 	{"a claim is never given up", "concurrency.go", "	m.unclaimLocked(t)\n", "", "TestClaim"},
