@@ -29,7 +29,7 @@ func TestLine(t *testing.T) {
 		{"invalid", "a\xffb\xed\xa0\x80c", "a\ufffdb\ufffd\ufffd\ufffdc"},
 		{"private and non-characters", "a\ue000b\ufffec\U0001ffffd\ufdd0e\U000f0000f", "abcdef"},
 		{"fillers", "a\u3164b\u115fc\u034fd\U00016fe4e", "abcde"},
-		{"blank signs", "a\u2800b\U0001d159c", "abc"},
+		{"blank signs", "a\u2800b\U0001d159c\U00013441d\U00013442e", "abcde"},
 		{"other scripts", "日本 עברית é", "日本 עברית é"},
 		{"other spaces", "a\u00a0b\u3000c\u2003d", "a b c d"},
 		{"nothing visible", "\u200b \x00\n", ""},
