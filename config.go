@@ -51,8 +51,9 @@ type Config struct {
 	// was told of them, 10 000 of them, and 256 MiB of results.
 	Retention Retention
 
-	// Interrupted is what becomes of a session's children when the host tells, with
-	// EventInterrupted, that somebody stopped its turn. Defaults to InterruptedKeep.
+	// Interrupted is what becomes of a session's children, and of all below these, when
+	// the host tells, with EventInterrupted, that somebody stopped its turn. A session
+	// below it that is no task has an event of its own. Defaults to InterruptedKeep.
 	Interrupted InterruptedPolicy
 
 	// AbortGrace is how long a stopped child may take to come to rest before it
