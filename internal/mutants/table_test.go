@@ -61,6 +61,7 @@ var table = []mutant{
 	{"a partial result is lost", "stop.go", "			m.armLocked(&a.deadline, min(m.now().after(settleWait), a.giveUp))\n", "			m.endStoppedLocked(a, nil)\n", "TestStorm"},
 
 	// Children.
+	{"a session beside a hostile error runs unseen", "attempt.go", "		a.made = session\n", "", "TestGoexitInCreateError"},
 	{"a stop does not abort", "stop.go", "	m.goLocked(func() { m.abort(a, session) })\n", "	_ = session\n	a.aborting, a.aborted = false, true\n", "TestStorm"},
 	{"the context ends before the abort", "stop.go", "	session := a.session\n", "	session := a.session\n	a.cancel(nil)\n", "TestStorm"},
 	{"a late session is not aborted", "attempt.go", "		a.release = true\n		m.abortLocked(a)\n", "		a.release = true\n", "TestStorm"},
