@@ -55,11 +55,11 @@ func (o *CancelOptions) validate() error {
 // held. Its live descendants end with it. An Abort that is still out when the turn has
 // ended is waited for as long, so that a Resume can follow at once.
 //
-// ctx bounds the wait and not the cancel. The task that is returned is current in
-// any case. The error is nil when this call ended the task; [ErrEnded] when its
-// outcome was fixed before, which the task then shows; [ErrUnstopped] when the
-// child may still be running; [ErrNotFound], [ErrNotPending], *[InputError], or
-// ctx's own.
+// ctx bounds the wait and not the cancel. The task that is returned is as its run ended
+// or, if that is not so yet, as it is; it is empty where none was found. The error is nil
+// when this call ended the task; [ErrEnded] when its outcome was fixed before, which the
+// task then shows; [ErrUnstopped] when the child may still be running; [ErrNotFound],
+// [ErrNotPending], *[InputError], or ctx's own.
 func (m *BackgroundManager) Cancel(ctx context.Context, id TaskID, o CancelOptions) (Task, error) {
 	return m.cancel(ctx, host, id, o)
 }

@@ -9,8 +9,8 @@ import (
 
 // Stats is a look at the whole manager at one instant.
 type Stats struct {
-	// Keys are the limits in use, sorted: every queue, and every limit that
-	// something is held under or waits for.
+	// Keys are the limits in use, sorted: every queue, every limit that something is
+	// held under or waits for, and the global one and that of starts where they are set.
 	Keys []KeyStats
 	// Tasks counts the tasks in the books by status.
 	Tasks map[Status]int
