@@ -77,6 +77,10 @@ func TestErrorsAreWrittenDown(t *testing.T) {
 	require.Error(t, json.Unmarshal([]byte(`{"Unstopped":1}`), &got.Task.Attempts[0]))
 	require.Error(t, json.Unmarshal([]byte(`{"Err":1}`), &got.Messages[0]))
 
+	text, err = json.Marshal(Message{Err: hostileError{}})
+	require.NoError(t, err)
+	require.Contains(t, string(text), unreadableError)
+
 	text, err = json.Marshal(Attempt{})
 	require.NoError(t, err)
 	require.NotContains(t, string(text), "Unstopped")
