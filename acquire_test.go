@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -357,4 +358,25 @@ func held(m *BackgroundManager) map[Key]int {
 		}
 	}
 	return h
+}
+
+// Who waits in Acquire is among those that QueueDepth counts, and is never refused by it.
+func TestAcquireCountsInTheQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, timed(), Config{Keys: KeyLimits{Default: 1}, Spawn: SpawnLimits{QueueDepth: 1}})
+		launch(t, m, taking("p", "1s"))
+		for range 2 {
+			go func() {
+				lease, err := m.Acquire(t.Context(), Holder{Agent: "worker"})
+				if assert.NoError(t, err) {
+					lease.Release()
+				}
+			}()
+		}
+		synctest.Wait()
+		_, err := m.Launch(t.Context(), taking("p", "1s"))
+		require.ErrorIs(t, err, ErrQueueFull)
+		require.ErrorContains(t, err, "Config.Spawn.QueueDepth is 1, and 2 wait for agent:worker")
+		pass(2 * time.Second)
+	})
 }

@@ -22,7 +22,7 @@ const (
 // attempt is one try of a run: the client's Create and Prompt, made by one
 // goroutine, and the Abort beside them. It holds its task's lease while it is
 // the task's current one. All of it is guarded by mu but ctx and cancel, which
-// do not change.
+// do not change, and made, which is that goroutine's alone.
 //
 // A call that returns to an attempt that is no longer current only cleans up.
 type attempt struct {
@@ -32,6 +32,7 @@ type attempt struct {
 	parent  SessionID // of the task when it got its lease
 	place   int32     // in the manager's list, from 1
 	session SessionID // as Create returned it, also when it is not the task's
+	made    SessionID // the same, before anything was looked at
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 
@@ -187,6 +188,7 @@ func (m *BackgroundManager) opened(a *attempt, req CreateRequest) (session Sessi
 			session, err = m.client.Create(a.ctx, req)
 			return err
 		})
+		a.made = session
 		goOn = m.created(a, session, err)
 	}
 	if goOn && m.cfg.Hooks.SessionCreated != nil {
@@ -236,7 +238,7 @@ func (m *BackgroundManager) exited(a *attempt) {
 	m.mu.Unlock()
 	switch call {
 	case creating:
-		m.created(a, "", &PanicError{Op: "create", Value: errGoexit})
+		m.created(a, a.made, &PanicError{Op: "create", Value: errGoexit})
 	case prompting:
 		if next := m.prompted(a, Result{}, &PanicError{Op: "prompt", Value: errGoexit}); next != nil {
 			m.mu.Lock()

@@ -55,11 +55,11 @@ func (o *CancelOptions) validate() error {
 // held. Its live descendants end with it. An Abort that is still out when the turn has
 // ended is waited for as long, so that a Resume can follow at once.
 //
-// ctx bounds the wait and not the cancel. The task that is returned is current in
-// any case. The error is nil when this call ended the task; [ErrEnded] when its
-// outcome was fixed before, which the task then shows; [ErrUnstopped] when the
-// child may still be running; [ErrNotFound], [ErrNotPending], *[InputError], or
-// ctx's own.
+// ctx bounds the wait and not the cancel. The task that is returned is as its run ended
+// or, if that is not so yet, as it is; it is empty where none was found. The error is nil
+// when this call ended the task; [ErrEnded] when its outcome was fixed before, which the
+// task then shows; [ErrUnstopped] when the child may still be running; [ErrNotFound],
+// [ErrNotPending], *[InputError], or ctx's own.
 func (m *BackgroundManager) Cancel(ctx context.Context, id TaskID, o CancelOptions) (Task, error) {
 	return m.cancel(ctx, host, id, o)
 }
@@ -274,18 +274,18 @@ func (m *BackgroundManager) belowLocked(b *mailbox, all []*task) []*task {
 // has ended does not shield those it left running.
 func (m *BackgroundManager) cascadeLocked(t *task) {
 	if t.own != nil {
-		m.stopBelowLocked(t.own)
+		m.stopBelowLocked(t.own, ParentGone)
 	}
 }
 
-// stopBelowLocked stops all that was launched below a session.
-func (m *BackgroundManager) stopBelowLocked(b *mailbox) {
+// stopBelowLocked stops all that was launched below a session, for that reason.
+func (m *BackgroundManager) stopBelowLocked(b *mailbox, why ReasonCode) {
 	for _, children := range [][]*task{b.children, b.adopted} {
 		for _, child := range children {
 			if child.status < Stopping {
-				m.stopLocked(child, because(ParentGone, nil), false)
-			} else {
-				m.cascadeLocked(child) // it may have left children of its own
+				m.stopLocked(child, because(why, nil), false)
+			} else if child.own != nil { // it may have left children of its own
+				m.stopBelowLocked(child.own, why)
 			}
 		}
 	}

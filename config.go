@@ -51,8 +51,9 @@ type Config struct {
 	// was told of them, 10 000 of them, and 256 MiB of results.
 	Retention Retention
 
-	// Interrupted is what becomes of a session's children when the host tells, with
-	// EventInterrupted, that somebody stopped its turn. Defaults to InterruptedKeep.
+	// Interrupted is what becomes of a session's children, and of all below these, when
+	// the host tells, with EventInterrupted, that somebody stopped its turn. A session
+	// below it that is no task has an event of its own. Defaults to InterruptedKeep.
 	Interrupted InterruptedPolicy
 
 	// AbortGrace is how long a stopped child may take to come to rest before it
@@ -105,7 +106,7 @@ type SpawnLimits struct {
 	Depth        int // a root's child has depth 1. Defaults to 3; at most 256, as with Off: a longer chain is taken for a cycle.
 	LivePerRoot  int // descendants of one root that have not ended. Defaults to 64.
 	TotalPerRoot int // descendants of one root ever launched. Defaults to Off.
-	QueueDepth   int // tasks waiting in one queue. Defaults to Off.
+	QueueDepth   int // tasks, and callers of Acquire, waiting in one queue; of these it refuses tasks alone. Defaults to Off.
 }
 
 // TaskLimits bound one task. A duration is at least 1 ms.

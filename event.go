@@ -132,7 +132,7 @@ func (p *progress) toolCall(e SessionEvent) {
 		}
 		maps.DeleteFunc(p.calls, func(_ string, open bool) bool { return !open })
 	}
-	now := !c.Over && (open || !known) // one that is over does not begin again
+	now := !c.Over && !c.Failed && (open || !known) // one that is over does not begin again
 	p.calls[id] = now
 	switch {
 	case now && !open:
@@ -167,10 +167,13 @@ type EventSink interface{ HandleEvent(SessionEvent) }
 
 // HandleEvent takes in what a host tells of any session. For a child it counts only
 // between the call and the return of its Prompt; but for EventDeleted, which at any
-// time stops the session's task, with SessionDeleted, and all below it. The idling of
-// a parent that was busy has it told what waits for it; a parent that is deleted is
-// told nothing more, and all below it is stopped with ParentGone; for one that was interrupted see Config.Interrupted. What it does
-// not know costs a look-up.
+// time stops the session's task, with SessionDeleted, and all below it. What a task had
+// left running that has ended before is then stopped with SessionDeleted too, and told to
+// the next session above. The idling of a parent that was busy has it told what waits for
+// it; a parent that is deleted and is no child is told nothing more, and what it launched,
+// with all below that, is stopped with ParentGone (a session below it that is no task has
+// an event of its own); for one that was interrupted see Config.Interrupted. What it
+// does not know costs a look-up.
 //
 // It may be called from any goroutine and does not block. A host whose events come
 // with the turn itself uses Prompt.OnEvent instead.
@@ -258,9 +261,18 @@ func (m *BackgroundManager) hearParentLocked(b *mailbox, e SessionEvent) {
 		m.interruptedLocked(b)
 	case e.Kind == EventDeleted:
 		b.origin.gone = true
-		m.stopBelowLocked(b)
+		m.stopBelowLocked(b, b.deletedCause())
 		if !b.out() && b.deaf() {
 			m.dropLocked(b)
 		}
 	}
+}
+
+// deletedCause is why what is below a deleted session is stopped. A task that had ended has
+// no notice any more which could tell of what it left running: that is told by itself.
+func (b *mailbox) deletedCause() ReasonCode {
+	if b.child() != nil {
+		return SessionDeleted
+	}
+	return ParentGone
 }

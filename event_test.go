@@ -63,6 +63,9 @@ func TestProgress(t *testing.T) {
 		"a call that is only heard of when it is over": {
 			[]SessionEvent{tool("c1", "read", true)}, Progress{ToolCalls: 1, LastTool: "read"}, Running,
 		},
+		"a call that has failed is over": {
+			[]SessionEvent{tool("c1", "read", false), {Kind: EventTool, Tool: ToolCall{ID: "c1", Failed: true}}}, Progress{ToolCalls: 1, LastTool: "read"}, Running,
+		},
 		"calls without an id": {
 			[]SessionEvent{tool("", "read", false), tool("", "read", false)}, Progress{ToolCalls: 2, LastTool: "read"}, Running,
 		},
@@ -250,19 +253,27 @@ func TestDeletedWhileBeingTold(t *testing.T) {
 func TestDeletedAfterItsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newChatty()
-		m := newManager(t, c, Config{})
+		box := &inbox{}
+		m := newManager(t, c, Config{Notifier: box})
 		above := launch(t, m, work("p"))
 		<-c.on
 		session := get(t, m, above.ID).Session
 		c.prompt = hang
 		below := launch(t, m, work(session))
 		synctest.Wait()
-		close(c.over)
+		lowest := launch(t, m, work(get(t, m, below.ID).Session))
 		synctest.Wait()
+		close(c.over)
+		pass(time.Second)
+		require.Equal(t, []TaskID{above.ID}, toldTo("p", box.all()))
+		require.Equal(t, 1, m.Pending("p").Live, "of what it left running it will be told")
 		m.HandleEvent(SessionEvent{Session: session, Kind: EventDeleted})
 		pass(time.Minute)
 		require.Equal(t, Completed, get(t, m, above.ID).Status)
-		require.ErrorIs(t, get(t, m, below.ID).Reason, ParentGone)
+		require.ErrorIs(t, get(t, m, below.ID).Reason, SessionDeleted)
+		require.ErrorIs(t, get(t, m, lowest.ID).Reason, ParentGone)
+		require.Equal(t, []TaskID{above.ID, below.ID}, toldTo("p", box.all()), "and is")
+		require.True(t, box.all()[1].Final)
 	})
 }
 

@@ -14,8 +14,9 @@ import (
 // goroutine that is there while there is something to tell: Event.Task is the task as
 // it was then, and may have gone on. One that blocks holds up the hooks behind it and
 // nothing else; 10 000 calls wait at most, what comes on top is dropped and counted in
-// Stats. A panic is counted there too and logged, and has no other effect. Hooks may call the manager; one
-// that calls Close or Shutdown is itself listed as a call that is out.
+// Stats. A panic, or runtime.Goexit, is counted there too and logged, and has no other
+// effect. Hooks may call the manager; one that calls Close or Shutdown is itself listed as
+// a call that is out.
 //
 // After Close no hook begins. Close waits for the one that is out, as for any call of
 // the host, and then for those that wait behind it.
@@ -151,8 +152,14 @@ type hookCall struct {
 }
 
 func (h hookCall) do(m *BackgroundManager) {
-	err := guard("hook", func() error { h.call(h.e.clone()); return nil })
-	m.hookOver(h.e.Task.ID, err)
+	m.callHook(h.e.Task.ID, func() { h.call(h.e.clone()) })
+}
+
+// callHook is the one place that calls a hook.
+func (m *BackgroundManager) callHook(id TaskID, call func()) {
+	var err error = &PanicError{Op: "hook", Value: errGoexit} // unless it returns
+	defer func() { m.hookOver(id, err) }()
+	err = guard("hook", func() error { call(); return nil })
 }
 
 func (m *BackgroundManager) callHookLocked(h hookCall) {
@@ -163,7 +170,7 @@ func (m *BackgroundManager) callHookLocked(h hookCall) {
 	m.hooks.calls.addLocked(m, h)
 }
 
-// hookOver counts a panic, and logs it.
+// hookOver counts a hook that failed, and logs it.
 func (m *BackgroundManager) hookOver(id TaskID, err error) {
 	if err == nil {
 		return
@@ -205,8 +212,7 @@ func (m *BackgroundManager) beginHook(ctx context.Context, a *attempt) <-chan st
 	m.hooks.out[a] = struct{}{}
 	m.goLocked(func() {
 		defer m.endHook(a, over)
-		err := guard("hook", func() error { m.cfg.Hooks.SessionCreated(ctx, t); return nil })
-		m.hookOver(t.ID, err)
+		m.callHook(t.ID, func() { m.cfg.Hooks.SessionCreated(ctx, t) })
 	})
 	return over
 }

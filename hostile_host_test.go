@@ -190,3 +190,18 @@ func TestGoexitInPromptError(t *testing.T) {
 		require.True(t, get(t, m, two.ID).Status.Terminal(), "%v", get(t, m, two.ID).Status)
 	})
 }
+
+// Also beside a session that was made: it is stopped and given up.
+func TestGoexitInCreateError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &stub{create: func(context.Context, CreateRequest) (SessionID, error) { return "made", goexitErr{} }}
+		m := newManager(t, c, Config{})
+		task := launch(t, m, work("p"))
+		synctest.Wait()
+		require.ErrorIs(t, get(t, m, task.ID).Reason, Panicked)
+		require.EqualValues(t, 1, c.aborts.Load())
+		_, released := c.released.Load(SessionID("made"))
+		require.True(t, released)
+		require.Zero(t, c.prompts.Load())
+	})
+}

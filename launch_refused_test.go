@@ -121,7 +121,7 @@ func refusals() []refusal {
 		},
 		{
 			name: "too many live", cfg: Config{Spawn: SpawnLimits{LivePerRoot: 2}},
-			check: limited(LimitError{Kind: ErrSpawnLimit, Setting: "Config.Spawn.LivePerRoot", Limit: 2, Used: 2, Parent: "p", Root: "p"}, "2 are taken", `"p"`),
+			check: limited(LimitError{Kind: ErrSpawnLimit, Setting: "Config.Spawn.LivePerRoot", Limit: 2, Used: 2, Parent: "p", Root: "p"}, "2 are taken", `"p"; wait for one to end`),
 		},
 		{
 			name: "too many in all", cfg: Config{Spawn: SpawnLimits{TotalPerRoot: 2}},
@@ -129,11 +129,11 @@ func refusals() []refusal {
 				_, err := m.CancelAll(t.Context(), Filter{Parent: "p"}, CancelOptions{})
 				require.NoError(t, err)
 			},
-			check: limited(LimitError{Kind: ErrSpawnLimit, Setting: "Config.Spawn.TotalPerRoot", Limit: 2, Used: 2, Parent: "p", Root: "p"}, "2 are taken", `"p"`),
+			check: limited(LimitError{Kind: ErrSpawnLimit, Setting: "Config.Spawn.TotalPerRoot", Limit: 2, Used: 2, Parent: "p", Root: "p"}, "2 are taken", `"p"; do the work in this session`),
 		},
 		{
 			name: "queue full", cfg: Config{Spawn: SpawnLimits{QueueDepth: 1}},
-			check: limited(LimitError{Kind: ErrQueueFull, Setting: "Config.Spawn.QueueDepth", Limit: 1, Used: 1, Parent: "p", Root: "p", Key: Key{AgentKey, "worker"}}, "1 tasks wait", "agent:worker"),
+			check: limited(LimitError{Kind: ErrQueueFull, Setting: "Config.Spawn.QueueDepth", Limit: 1, Used: 1, Parent: "p", Root: "p", Key: Key{AgentKey, "worker"}}, "1 wait for agent:worker; wait for one to start"),
 		},
 
 		// Scenario 16: it fails closed.

@@ -11,7 +11,8 @@ var (
 	ErrDepthLimit = errors.New("subagent: too deep")
 	// ErrSpawnLimit: the root has as many descendants as Config.Spawn allows.
 	ErrSpawnLimit = errors.New("subagent: too many tasks")
-	// ErrQueueFull: as many tasks wait in the queue as Config.Spawn.QueueDepth allows.
+	// ErrQueueFull: as many tasks, and callers of Acquire, wait in the queue as
+	// Config.Spawn.QueueDepth allows.
 	ErrQueueFull = errors.New("subagent: queue full")
 	// ErrLineage: where the parent session comes from could not be found out.
 	ErrLineage = errors.New("subagent: lineage unknown")
@@ -25,6 +26,9 @@ var (
 	// ErrAgentDisabled: the agent may not be launched.
 	ErrAgentDisabled = errors.New("subagent: agent disabled")
 )
+
+// totalSetting is the one limit that no end makes room under.
+const totalSetting = "Config.Spawn.TotalPerRoot"
 
 // LimitError is a launch refused by a limit: errors.Is finds which kind.
 type LimitError struct {
@@ -40,11 +44,13 @@ type LimitError struct {
 // Error names the setting, its value, what is used of it, and what to do.
 func (e *LimitError) Error() string {
 	s := fmt.Sprintf("%v: %s is %d, ", e.Kind, e.Setting, e.Limit)
-	switch e.Kind {
-	case ErrDepthLimit:
+	switch {
+	case e.Kind == ErrDepthLimit:
 		return s + fmt.Sprintf("and a child of session %q would have depth %d; do the work in this session", e.Parent, e.Used)
-	case ErrQueueFull:
-		return s + fmt.Sprintf("and %d tasks wait for %s; wait for one to start", e.Used, e.Key)
+	case e.Kind == ErrQueueFull:
+		return s + fmt.Sprintf("and %d wait for %s; wait for one to start", e.Used, e.Key)
+	case e.Setting == totalSetting: // an end gives none back
+		return s + fmt.Sprintf("and %d are taken below root session %q; do the work in this session", e.Used, e.Root)
 	default:
 		return s + fmt.Sprintf("and %d are taken below root session %q; wait for one to end", e.Used, e.Root)
 	}
@@ -123,7 +129,7 @@ func (m *BackgroundManager) admitLocked(o origin, again bool) error {
 	}{
 		{ErrDepthLimit, "Config.Spawn.Depth", m.cfg.Spawn.Depth, o.Depth, !again && o.Depth > m.cfg.Spawn.Depth},
 		{ErrSpawnLimit, "Config.Spawn.LivePerRoot", m.cfg.Spawn.LivePerRoot, live, live >= m.cfg.Spawn.LivePerRoot},
-		{ErrSpawnLimit, "Config.Spawn.TotalPerRoot", m.cfg.Spawn.TotalPerRoot, total, !again && total >= m.cfg.Spawn.TotalPerRoot},
+		{ErrSpawnLimit, totalSetting, m.cfg.Spawn.TotalPerRoot, total, !again && total >= m.cfg.Spawn.TotalPerRoot},
 	} {
 		if c.limit != Off && c.over {
 			return &LimitError{Kind: c.kind, Setting: c.setting, Limit: c.limit, Used: c.used, Parent: o.Parent, Root: o.Root}

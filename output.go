@@ -84,38 +84,16 @@ type Output struct {
 	Messages []Message
 	// More: there are older ones after OutputQuery.Since, which Limit left out.
 	More bool
-	// Cursor is what to pass as Since to read on: the id of the last message, or of the
-	// one before it while it may still grow. Where nothing was read it is Since itself.
+	// Cursor is what to pass as Since to read on: the id of the last message or, while the
+	// model's last one may still grow, of the one before that. Where nothing was read it is
+	// Since itself.
 	Cursor string
 	// TranscriptErr says why there are no messages although they were asked for: the
-	// client's error or panic, that the time-out passed, an [errors.ErrUnsupported] if it
-	// can't read them, ErrClosed, or an *[InputError] for a Since that no message of
-	// the session has. All else holds good.
+	// client's error or panic, that the time-out passed or ctx ended, an
+	// [errors.ErrUnsupported] if it can't read them, ErrClosed, an *[InputError] for a Since
+	// that no message of the session has, or ErrNotFound if the task has moved out of reach
+	// meanwhile. All else holds good.
 	TranscriptErr error
-}
-
-// MarshalJSON writes TranscriptErr as its text.
-func (o Output) MarshalJSON() ([]byte, error) {
-	type plain Output
-	return json.Marshal(struct {
-		plain
-		TranscriptErr string `json:",omitempty"`
-	}{plain(o), textOf(o.TranscriptErr)})
-}
-
-// UnmarshalJSON reads what MarshalJSON wrote; of the error the text remains.
-func (o *Output) UnmarshalJSON(text []byte) error {
-	type plain Output
-	var j struct {
-		plain
-		TranscriptErr string
-	}
-	if err := json.Unmarshal(text, &j); err != nil {
-		return err
-	}
-	*o = Output(j.plain)
-	o.TranscriptErr = errorOf(j.TranscriptErr)
-	return nil
 }
 
 // Output tells what became of a task: what a tool reads with which a model asks for a
@@ -137,6 +115,9 @@ func (m *BackgroundManager) output(ctx context.Context, by caller, id TaskID, q 
 	if err := q.prepare(); err != nil {
 		return Output{}, err
 	}
+	if q.Transcript {
+		defer m.holdForReader(id)()
+	}
 	var o Output
 	var err error
 	if o.Task, o.TimedOut, err = m.await(ctx, by, id, q.Wait); o.Task.ID == "" {
@@ -145,11 +126,28 @@ func (m *BackgroundManager) output(ctx context.Context, by caller, id TaskID, q 
 	o.Waited, o.Ran = o.Task.spans(time.Now())
 	if q.Transcript {
 		o.Cursor = q.Since
-		if err == nil {
+		if o.TranscriptErr = err; err == nil {
 			o.TranscriptErr = m.transcribe(ctx, by, &o, &q)
 		}
 	}
 	return o, err
+}
+
+// holdForReader keeps a task, and its session with it, until what it returns is called: it
+// may end, or be read, while its messages are still to be asked for.
+func (m *BackgroundManager) holdForReader(id TaskID) (release func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t := m.byID[id]
+	if t == nil {
+		return func() {}
+	}
+	t.readers++
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		t.readers--
+	}
 }
 
 // await is a task as its run ended, if that is so or comes to be within the wait, else
@@ -382,12 +380,18 @@ func cutRunes(s string, n int) string {
 	return s[:at] + "…"
 }
 
-// cursor is where to read on. The last message may still grow, as long as the run goes
-// on: then it is read again.
+// cursor is where to read on. The model's last message may still grow, as long as the run
+// goes on, also behind one that was put into its turn: then it is read again.
 func cursor(said []Message, since string, ended bool) string {
 	n := len(said)
-	if n > 0 && !ended && !said[n-1].Complete && said[n-1].Role != RoleUser {
-		n--
+	for i, m := range slices.Backward(said) {
+		if m.Role == RoleUser {
+			continue
+		}
+		if !ended && !m.Complete {
+			n = i
+		}
+		break
 	}
 	if n == 0 {
 		return since

@@ -104,6 +104,8 @@ func TestOutputGivenUp(t *testing.T) {
 		require.Equal(t, Running, o.Task.Status)
 		require.False(t, o.TimedOut)
 		require.Equal(t, "m1", o.Cursor)
+		require.ErrorIs(t, o.TranscriptErr, context.DeadlineExceeded)
+		require.NotContains(t, o.String(), "There are no messages", "nobody has looked")
 		require.Zero(t, reader.calls.Load())
 
 		o, err = m.Output(ctx, task.ID, OutputQuery{Transcript: true})
@@ -231,6 +233,7 @@ func TestOutputCursorOfWhatGrows(t *testing.T) {
 		{nil, false, "since"}, {[]Message{part}, false, "since"}, {[]Message{part}, true, "b"},
 		{[]Message{whole, part}, false, "a"}, {[]Message{whole, part}, true, "b"},
 		{[]Message{part, whole}, false, "a"}, {[]Message{whole, asked}, false, "c"},
+		{[]Message{whole, part, asked}, false, "a"}, {[]Message{whole, part, asked}, true, "c"}, {[]Message{part, asked, asked}, false, "since"},
 	} {
 		require.Equal(t, c.want, cursor(c.said, "since", c.ended))
 	}

@@ -1,7 +1,9 @@
 package subagent
 
 import (
+	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -11,8 +13,8 @@ import (
 const (
 	// outputBytes bounds the text of an Output.
 	outputBytes = 64 << 10
-	// outputLines is what the lines between quotes may take of it, and toolLines how many
-	// of them one message has for its tools.
+	// outputLines is what the lines between quotes, and the least of each of these, may take
+	// of it, and toolLines how many of them one message has for its tools.
 	outputLines, toolLines = outputBytes / 2, 20
 	// messageBytes bounds the text of one message.
 	messageBytes = 8 << 10
@@ -32,41 +34,41 @@ type passage struct {
 
 // clean makes the text safe, and notes whether it was cut by that.
 func (p *passage) clean() {
-	safe := clean.Block(p.text, p.most)
-	p.whole = p.whole && len(p.text) <= p.most && (strings.HasSuffix(p.text, "…") || !strings.HasSuffix(safe, "…"))
-	p.text = safe
+	safe, whole := clean.Whole(p.text, p.most)
+	p.text, p.whole = safe, p.whole && whole
 }
 
 // String writes the output for a model, in at most 64 KiB: where the task is and why,
 // how long it took, its result or what it had said by then, and the messages. What comes
 // from the child is cleaned and quoted as data, and cut where it does not fit, a message
-// at 8 KiB in any case, with its whole size named. The same output gives the same text.
+// at 8 KiB in any case, with its whole size named. The result has half of the room, if it
+// needs it. The same output gives the same text.
 func (o Output) String() string {
 	head := o.headline() + o.notes()
 	passages := append(o.resultPassage(), o.messagePassages()...)
 	tail := o.tail()
 	room := outputBytes - len(head) - len(dataNote) - len(tail)
-	sizes := make([]int, 0, len(passages))
 	full := make([]string, len(passages))
 	for i := range passages {
 		p := &passages[i]
 		p.clean()
 		room -= len(p.line) + len(p.cut)
-		if full[i] = quoted(p.text, 3*outputBytes, p.whole); full[i] != "" {
-			sizes = append(sizes, len(full[i]))
-		}
+		full[i] = quoted(p.text, 3*outputBytes, p.whole)
 	}
 	var b strings.Builder
 	b.WriteString(head)
-	if len(sizes) > 0 {
+	if size(full) > 0 {
 		b.WriteString(dataNote)
 	}
-	each := share(sizes, room)
+	result, each := rooms(full, room)
 	for i, p := range passages {
 		b.WriteString(p.line)
-		shown := full[i]
-		if len(shown) > each {
-			shown = quoted(p.text, each, p.whole)
+		shown, most := full[i], each
+		if i == 0 {
+			most = result
+		}
+		if len(shown) > most {
+			shown = quoted(p.text, most, p.whole)
 		}
 		b.WriteString(shown)
 		if shown != full[i] || shown != "" && !p.whole {
@@ -75,6 +77,24 @@ func (o Output) String() string {
 	}
 	b.WriteString(tail)
 	return b.String()
+}
+
+// rooms are how long the first of some texts may be, and how long each of the others: the
+// result, which is first, has half of the room if it needs it, however many messages there
+// are.
+func rooms(full []string, room int) (result, each int) {
+	sizes := make([]int, 0, len(full))
+	for _, s := range full {
+		if s != "" {
+			sizes = append(sizes, len(s))
+		}
+	}
+	result = max(share(slices.Clone(sizes), room), room/2)
+	if len(full) > 0 && full[0] != "" {
+		room -= min(sizes[0], result)
+		sizes = sizes[1:]
+	}
+	return result, share(sizes, room)
 }
 
 // says is the text of the last run that produced one, unless it is blank.
@@ -178,7 +198,7 @@ func (o *Output) messagePassages() []passage {
 	for i := len(o.Messages) - 1; i >= 0; i-- {
 		said[i] = passagesOf(&o.Messages[i])
 		for _, p := range said[i] {
-			room -= len(p.line) + len(p.cut)
+			room -= len(p.line) + len(p.cut) + min(len(p.text), leastPreview)
 		}
 		if room < 0 {
 			break
@@ -244,4 +264,28 @@ func (o *Output) tail() string {
 		return fmt.Sprintf("There are no messages after %s yet.\n", next)
 	}
 	return fmt.Sprintf("To read on, ask for messages since %s.\n", next)
+}
+
+// MarshalJSON writes TranscriptErr as its text.
+func (o Output) MarshalJSON() ([]byte, error) {
+	type plain Output
+	return json.Marshal(struct {
+		plain
+		TranscriptErr string `json:",omitempty"`
+	}{plain(o), textOf(o.TranscriptErr)})
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote; of the error the text remains.
+func (o *Output) UnmarshalJSON(text []byte) error {
+	type plain Output
+	var j struct {
+		plain
+		TranscriptErr string
+	}
+	if err := json.Unmarshal(text, &j); err != nil {
+		return err
+	}
+	*o = Output(j.plain)
+	o.TranscriptErr = errorOf(j.TranscriptErr)
+	return nil
 }

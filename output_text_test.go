@@ -2,6 +2,7 @@ package subagent
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -195,6 +196,39 @@ func TestOutputTextOfManyMessages(t *testing.T) {
 	require.Regexp(t, `Messages, oldest first; \d+ older ones do not fit:`, text)
 	require.Contains(t, text, "| the newest\n")
 	require.True(t, strings.HasSuffix(text, "- … and 5 more tool calls\n"))
+}
+
+// However much there is of messages, the result has half of the room, and each message the
+// least of a quote.
+func TestOutputTextKeepsTheResult(t *testing.T) {
+	var o Output
+	o.Task = Task{ID: "bg_1", Status: Completed, Result: Result{Text: strings.Repeat("result ", 3000), Size: 21000}}
+	for range maxMessages {
+		said := Message{Role: RoleAssistant, Complete: true, Text: strings.Repeat("said ", 40)}
+		for range 12 {
+			said.Tools = append(said.Tools, ToolCall{Name: "bash", Over: true, Input: strings.Repeat("x", detailRunes)})
+		}
+		o.Messages = append(o.Messages, said)
+	}
+	text := o.String()
+	require.LessOrEqual(t, len(text), outputBytes)
+	require.Greater(t, strings.Count(text, "result "), 15000/len("result "))
+	require.Regexp(t, `- assistant\n\| said said said .*\nCut here, of 200 bytes`, text)
+	require.Equal(t, strings.Count(text, "- it called bash\n"), strings.Count(text, "\n| xxxxxxxxxx"))
+
+	o.Messages = nil
+	require.Equal(t, 3000, strings.Count(o.String(), "result "), "without them it has all")
+}
+
+// A text that is cut says so, and no other does, whether or not it ends like one.
+func TestOutputTextOfItsOwnMark(t *testing.T) {
+	for text, cut := range map[string]bool{
+		strings.Repeat("<", 5000) + "…": true, "well…": false, "well…\n": false, "well…\u200b": false,
+		strings.Repeat("a", messageBytes-3) + "…": false, strings.Repeat("a", messageBytes-2) + "…": true,
+	} {
+		o := Output{Task: Task{ID: "bg_1", Status: Running}, Messages: []Message{{Role: RoleAssistant, Text: text}}}
+		require.Equal(t, cut, strings.Contains(o.String(), fmt.Sprintf("Cut here, of %d bytes.\n", len(text))), "%.20q", text)
+	}
 }
 
 // Whatever a child, or its host, writes: what a model reads of a task, or of a session's

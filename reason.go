@@ -12,10 +12,10 @@ type ReasonCode string
 // Why a run was cancelled: somebody asked for it.
 const (
 	ByUser         ReasonCode = "by_user"
-	ByParent       ReasonCode = "by_parent"   // the parent's own tool call: it is not told again
-	ParentGone     ReasonCode = "parent_gone" // an ancestor's run was stopped or failed
-	SessionDeleted ReasonCode = "session_deleted"
-	Superseded     ReasonCode = "superseded" // for hosts, as CancelOptions.Cause
+	ByParent       ReasonCode = "by_parent"       // the parent's own tool call: it is not told again
+	ParentGone     ReasonCode = "parent_gone"     // an ancestor's run was stopped or failed, or its root's session was deleted
+	SessionDeleted ReasonCode = "session_deleted" // its session was, or that of the ended task which left it running
+	Superseded     ReasonCode = "superseded"      // for hosts, as CancelOptions.Cause
 	ByShutdown     ReasonCode = "shutdown"
 )
 

@@ -258,7 +258,7 @@ func errorText(err error) (s string) {
 	}
 	defer func() {
 		if recover() != nil {
-			s = "an error that can't be read"
+			s = unreadableError
 		}
 	}()
 	return clean.Line(err.Error(), reasonBytes)

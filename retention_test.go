@@ -197,6 +197,27 @@ func TestNeededIsKept(t *testing.T) {
 	})
 }
 
+// Nor is a task whose messages are asked for, by the end that was waited for or by the read
+// itself.
+func TestReadIsNotForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, &talking{stub: timed()}, Config{Retention: Retention{Age: time.Minute, Bytes: 1}})
+		silent := taking("p", "1s")
+		silent.NoNotice = true
+		for _, in := range []LaunchInput{silent, taking("p", "1s")} {
+			task := launch(t, m, in)
+			if !in.NoNotice {
+				pass(2 * time.Second)
+			}
+			o, err := m.As("p").Output(t.Context(), task.ID, OutputQuery{Wait: time.Minute, Transcript: true})
+			require.NoError(t, err)
+			require.NoError(t, o.TranscriptErr)
+			pass(time.Minute)
+			require.ErrorIs(t, second(m.Get(task.ID)), ErrNotFound, "then it is")
+		}
+	})
+}
+
 // Nor is a child that has ended while what it was owed is out to it.
 func TestOutIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

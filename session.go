@@ -3,6 +3,7 @@ package subagent
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -86,7 +87,7 @@ type Attacher interface {
 // has the record alone.
 type TranscriptReader interface {
 	// Transcript returns messages of a session, oldest first, as they are now: the
-	// last one may still grow. A session that can't be found is an error.
+	// model's last one may still grow. A session that can't be found is an error.
 	Transcript(ctx context.Context, session SessionID, q TranscriptQuery) ([]Message, error)
 }
 
@@ -106,6 +107,30 @@ type Message struct {
 	Tools    []ToolCall
 	Complete bool  // it does not grow any more
 	Err      error // what it ended with
+}
+
+// MarshalJSON writes Err as its text.
+func (m Message) MarshalJSON() ([]byte, error) {
+	type plain Message
+	return json.Marshal(struct {
+		plain
+		Err string `json:",omitempty"`
+	}{plain(m), textOf(m.Err)})
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote; of the error the text remains.
+func (m *Message) UnmarshalJSON(text []byte) error {
+	type plain Message
+	var j struct {
+		plain
+		Err string
+	}
+	if err := json.Unmarshal(text, &j); err != nil {
+		return err
+	}
+	*m = Message(j.plain)
+	m.Err = errorOf(j.Err)
+	return nil
 }
 
 // Role says whose message one is.

@@ -71,10 +71,10 @@ func (e *UnstoppedError) Unwrap() (errs []error) {
 func (e *UnstoppedError) Is(target error) bool { return target == ErrUnstopped }
 
 // Shutdown ends the manager in good order: nothing is launched any more, pending
-// tasks are cancelled with ByShutdown, running children may finish until ctx
-// ends and are stopped then. What parents are owed gets one try each; the rest
-// stays readable through Drain, as tasks do through Get and List. Sessions are
-// given up last, if the client is a Releaser.
+// tasks are cancelled with ByShutdown, and with a resumed one what its earlier run had
+// left running; other running children may finish until ctx ends and are stopped then.
+// What parents are owed gets one try each; the rest stays readable through Drain, as
+// tasks do through Get and List. Sessions are given up last, if the client is a Releaser.
 //
 // After ctx has ended it returns within two times Config.AbortGrace. The error is
 // an *[UnstoppedError] that lists the children and calls that did not come to an

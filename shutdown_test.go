@@ -319,3 +319,23 @@ func TestCloseIsBoundedByDeafPolls(t *testing.T) {
 		require.LessOrEqual(t, time.Since(began), 2*time.Second)
 	})
 }
+
+// A pending task is cancelled at once, and takes along what its earlier run left running;
+// others may finish.
+func TestShutdownOfAResumedTask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, timed(), Config{Keys: KeyLimits{Default: 1}, Retention: keepAll})
+		above := launch(t, m, taking("p", "1s"))
+		synctest.Wait()
+		in := taking(get(t, m, above.ID).Session, "1h")
+		in.Model = "a/b"
+		below := launch(t, m, in)
+		pass(2 * time.Second)
+		other := launch(t, m, taking("p", "1h"))
+		require.Equal(t, Pending, resume(t, m, above.ID, "1s").Status)
+		require.NoError(t, m.Shutdown(t.Context()))
+		require.ErrorIs(t, get(t, m, above.ID).Reason, ByShutdown)
+		require.ErrorIs(t, get(t, m, below.ID).Reason, ParentGone)
+		require.Equal(t, Completed, get(t, m, other.ID).Status)
+	})
+}

@@ -9,8 +9,8 @@ import (
 
 // Stats is a look at the whole manager at one instant.
 type Stats struct {
-	// Keys are the limits in use, sorted: every queue, and every limit that
-	// something is held under or waits for.
+	// Keys are the limits in use, sorted: every queue, every limit that something is
+	// held under or waits for, and the global one and that of starts where they are set.
 	Keys []KeyStats
 	// Tasks counts the tasks in the books by status.
 	Tasks map[Status]int
@@ -19,7 +19,8 @@ type Stats struct {
 	// Unstopped counts the tasks whose child may still be running although they
 	// have ended; Attempt.Unstopped says why.
 	Unstopped int
-	// Calls counts calls of the client that are out.
+	// Calls counts the calls of the client that are out to work or read in sessions:
+	// Create, Prompt, Attach, Abort and Transcript.
 	Calls   int
 	Notices NoticeStats
 	Events  EventStats
@@ -84,6 +85,11 @@ func (m *BackgroundManager) Stats() Stats {
 	}
 	for _, a := range m.attempts {
 		s.Calls += len(a.callsOut())
+	}
+	for t := range m.unstopped {
+		if t.loose.stopping { // with an Abort that is of no attempt
+			s.Calls++
+		}
 	}
 	s.Calls += len(m.reads)
 	for sem := range m.sems.each {
@@ -151,7 +157,9 @@ func (m *BackgroundManager) configureLocked(k Key, limit int) {
 		if *named == nil {
 			*named = map[string]int{}
 		}
-		(*named)[k.Name] = limit
+		if (*named)[k.Name] = limit; limit == 0 { // as if absent
+			delete(*named, k.Name)
+		}
 	}
 	unlimited := cmp.Or(limit, Off)
 	switch k.Kind {

@@ -49,6 +49,8 @@ func TestSetLimit(t *testing.T) {
 				require.Equal(t, []string{"3", "4", "5", "6", "7", "8", "9"}, s.now())
 				require.NoError(t, m.SetLimit(c.key, 0))
 				require.Len(t, s.now(), 7)
+				keys := &m.cfg.Keys
+				require.Zero(t, len(keys.Models)+len(keys.Providers)+len(keys.Agents), "nothing is kept of it")
 				require.NoError(t, m.CheckBooks(nil, nil))
 			})
 		})

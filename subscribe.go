@@ -99,8 +99,8 @@ type EventStats struct {
 	Subscribers  int // that have not ended
 	Dropped      int // events that a subscriber had no room for, over all of them
 	HooksWaiting int // calls of hooks that wait for those before them
-	HooksDropped int // calls of hooks that found too many waiting, or the manager closed
-	HooksFailed  int // calls of hooks that panicked
+	HooksDropped int // calls of hooks that found too many waiting, or waited when the manager was closed
+	HooksFailed  int // calls of hooks that panicked, or ended their goroutine
 }
 
 // Subscribe registers for the events of tasks that match, as they come; without topics
@@ -121,9 +121,10 @@ type EventStats struct {
 // Event.Dropped and Stats count what was lost. The loop runs in the goroutine of the
 // caller, and may call the manager.
 //
-// Filter.Statuses chooses events by the status that the task has at that moment:
-// terminal ones make a subscription to endings. The error is an *[InputError], also for
-// Filter.Limit and After, which are for List only; [ErrClosed]; or ctx's own.
+// Filter.Statuses chooses events by the status that the task has at that moment: with
+// TopicStatus alone, terminal ones make a subscription to endings. The error is an
+// *[InputError], also for Filter.Limit and After, which are for List only; [ErrClosed];
+// or ctx's own.
 func (m *BackgroundManager) Subscribe(ctx context.Context, f Filter, topics ...Topic) (iter.Seq[Event], error) {
 	return m.subscribeAs(ctx, host, f, topics)
 }

@@ -209,6 +209,8 @@ func TestTrackedIsStopped(t *testing.T) {
 		_, err := m.Cancel(t.Context(), task.ID, CancelOptions{})
 		require.ErrorIs(t, err, ErrUnstopped)
 		require.Equal(t, 1, m.Stats().Unstopped)
+		synctest.Wait()
+		require.Equal(t, 2, m.Stats().Calls, "a Prompt and the Abort")
 		_, err = m.Resume(t.Context(), task.ID, ResumeInput{Prompt: "x"})
 		require.ErrorIs(t, err, ErrUnstopped)
 		close(let)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // ending is what the waiters of one run share: made by the first of them, filled
@@ -185,11 +186,11 @@ func (m *BackgroundManager) waitAny(ctx context.Context, by caller, f Filter) (T
 	}
 }
 
-// WaitAll returns all tasks that match once none of them is live, counting those
-// launched meanwhile, but for those that were forgotten meanwhile, see
-// Retention.Together; nothing that matches is no error. The zero Filter is for all tasks
-// there are: a child that waits so waits for itself. The error is an *[InputError], or
-// ctx's own.
+// WaitAll returns all tasks that match, as they ended, once none of them is live,
+// counting those launched or resumed meanwhile, but for those that were forgotten
+// meanwhile, see Retention.Together; nothing that matches is no error. The zero Filter is
+// for all tasks there are: a child that waits so waits for itself. The error is an
+// *[InputError], or ctx's own.
 func (m *BackgroundManager) WaitAll(ctx context.Context, f Filter) ([]Task, error) {
 	return m.waitAll(ctx, host, f)
 }
@@ -201,30 +202,47 @@ func (m *BackgroundManager) waitAll(ctx context.Context, by caller, f Filter) ([
 	}
 	defer m.unwatch(w)
 	w.all = true
-	if !m.awaitSettled(w, ctx.Done()) {
-		return nil, context.Cause(ctx)
+	for m.awaitSettled(w, ctx.Done()) {
+		if list, ended := m.copies(by, w.settled); ended {
+			m.seenAll(by, list)
+			return list, nil
+		}
 	}
-	return m.copies(by, w.settled), nil
+	return nil, context.Cause(ctx)
 }
 
 // copies are snapshots of tasks that a caller has waited for, made in pages so that
-// many hold nobody up.
-func (m *BackgroundManager) copies(by caller, tasks []*task) []Task {
-	const page = 256
-	list := make([]Task, 0, len(tasks))
-	for from := 0; from < len(tasks); from += page {
+// many hold nobody up. Meanwhile one may have gone on: then there are none.
+func (m *BackgroundManager) copies(by caller, tasks []*task) (list []Task, ended bool) {
+	list, ended = make([]Task, 0, len(tasks)), true
+	for page := range slices.Chunk(tasks, waitPage) {
 		m.mu.Lock()
-		for i := from; i < min(from+page, len(tasks)); i++ {
-			if !by.above(tasks[i]) { // it has moved since
-				continue
+		for _, t := range page {
+			if by.above(t) { // else it has moved since
+				list = append(list, m.snapshotLocked(t))
+				ended = ended && t.status.Terminal()
 			}
-			m.seenLocked(by, tasks[i])
-			list = append(list, m.snapshotLocked(tasks[i]))
 		}
 		m.mu.Unlock()
 	}
-	return list
+	return list, ended
 }
+
+// seenAll takes in that a caller is shown these runs.
+func (m *BackgroundManager) seenAll(by caller, list []Task) {
+	for page := range slices.Chunk(list, waitPage) {
+		m.mu.Lock()
+		for i := range page {
+			if t := m.byID[page[i].ID]; t != nil && int(t.run) == page[i].Run {
+				m.seenLocked(by, t)
+			}
+		}
+		m.mu.Unlock()
+	}
+}
+
+// waitPage is how many tasks WaitAll looks at without letting go of the lock.
+const waitPage = 256
 
 // awaitSettled reports whether nothing that is watched was live before giveUp.
 func (m *BackgroundManager) awaitSettled(w *watch, giveUp <-chan struct{}) bool {
@@ -250,6 +268,7 @@ func (m *BackgroundManager) watch(by caller, f Filter) (*watch, error) {
 	if err != nil {
 		return nil, err
 	}
+	f.IDs = slices.Clone(f.IDs) // it is looked at again, and the caller's to change
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	w := &watch{by: by, filter: f, match: match, hit: make(chan struct{}, 1)}
@@ -275,6 +294,7 @@ func (m *BackgroundManager) settled(w *watch) bool {
 		return false
 	}
 	if w.all {
+		w.settled = w.settled[:0]
 		for _, t := range m.scopeLocked(w.filter) {
 			if w.match(t) {
 				w.settled = append(w.settled, t)

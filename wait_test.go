@@ -157,6 +157,43 @@ func TestWaitAllReturnsEndedTasks(t *testing.T) {
 	}
 }
 
+// One that goes on before it is copied is waited for again.
+func TestWaitAllWaitsForWhatGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, timed(), Config{})
+		task := launch(t, m, taking("p", "1s"))
+		pass(2 * time.Second)
+		w, err := m.watch(host, Filter{Parent: "p"})
+		require.NoError(t, err)
+		defer m.unwatch(w)
+		w.all = true
+		for run := range 2 {
+			require.True(t, m.awaitSettled(w, nil))
+			if run == 0 {
+				resume(t, m, task.ID, "1h")
+			}
+			list, ended := m.copies(host, w.settled)
+			require.Equal(t, run == 1, ended)
+			require.Len(t, list, 1, "each time anew")
+		}
+	})
+}
+
+// What a parent is shown of one run takes back no notice of the next.
+func TestWaitAllReadsWhatItShows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, timed(), Config{})
+		shown := []Task{launch(t, m, taking("p", "1s"))}
+		pass(2 * time.Second)
+		resume(t, m, shown[0].ID, "1s")
+		pass(2 * time.Second)
+		m.seenAll("p", shown)
+		require.Len(t, m.Pending("p").Notices, 2)
+		m.seenAll("p", []Task{get(t, m, shown[0].ID)})
+		require.Len(t, m.Pending("p").Notices, 1, "the first is written down, and told")
+	})
+}
+
 // An ending that comes together with the end of a wait's context wins, in WaitAny as
 // in Wait.
 func TestWaitAnyAtItsDeadline(t *testing.T) {
@@ -427,5 +464,21 @@ func TestWaitAnyOverResume(t *testing.T) {
 			require.True(t, task.Status.Terminal())
 		}
 		require.Empty(t, m.watches)
+	})
+}
+
+// What a wait is for was captured when it began.
+func TestWaitKeepsItsFilter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, timed(), Config{})
+		other, awaited := launch(t, m, taking("p", "1h")).ID, launch(t, m, taking("p", "1s")).ID
+		ids, got := []TaskID{awaited}, make(chan TaskID, 1)
+		go func() {
+			ended, _ := m.WaitAny(t.Context(), Filter{IDs: ids})
+			got <- ended.ID
+		}()
+		synctest.Wait()
+		ids[0] = other
+		require.Equal(t, awaited, <-got)
 	})
 }

@@ -30,11 +30,19 @@ func fromWord[T worded](kind string, words []string, v *T, text []byte) error {
 	return nil
 }
 
+// unreadableError stands for an error of the host whose method panics.
+const unreadableError = "an error that can't be read"
+
 // textOf is an error as it is written to JSON; "" for none.
-func textOf(err error) string {
+func textOf(err error) (text string) {
 	if err == nil {
 		return ""
 	}
+	defer func() {
+		if recover() != nil {
+			text = unreadableError
+		}
+	}()
 	return err.Error()
 }
 

@@ -65,6 +65,7 @@ func TestErrorsAreWrittenDown(t *testing.T) {
 			Attempts: []Attempt{{Number: 1, Started: at, Unstopped: errors.New("it hangs")}, {Number: 2, Session: "s", Ended: at}},
 		},
 		Ran:           time.Second,
+		Messages:      []Message{{ID: "a", Role: RoleAssistant, Time: at, Err: errors.New("aborted")}, {ID: "b", Tools: []ToolCall{{Name: "bash", Input: "{}"}}, Complete: true}},
 		TranscriptErr: errors.New("no transcript"),
 	}
 	text, err := json.Marshal(want)
@@ -74,6 +75,11 @@ func TestErrorsAreWrittenDown(t *testing.T) {
 	require.Equal(t, want, got)
 	require.Error(t, json.Unmarshal([]byte(`{"TranscriptErr":1}`), &got))
 	require.Error(t, json.Unmarshal([]byte(`{"Unstopped":1}`), &got.Task.Attempts[0]))
+	require.Error(t, json.Unmarshal([]byte(`{"Err":1}`), &got.Messages[0]))
+
+	text, err = json.Marshal(Message{Err: hostileError{}})
+	require.NoError(t, err)
+	require.Contains(t, string(text), unreadableError)
 
 	text, err = json.Marshal(Attempt{})
 	require.NoError(t, err)

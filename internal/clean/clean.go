@@ -18,14 +18,21 @@ func Line(s string, max int) string {
 	if plain(s, max, ' ') {
 		return s
 	}
-	return tidy(s, max, true)
+	line, _ := tidy(s, max, true)
+	return line
 }
 
 // Block cleans s and keeps its lines, without white space at its end; tabs become
 // spaces. Its bound is Line's.
 func Block(s string, max int) string {
+	block, _ := Whole(s, max)
+	return block
+}
+
+// Whole is Block, and reports whether nothing was cut: the mark may be of s itself.
+func Whole(s string, max int) (block string, whole bool) {
 	if plain(s, max, '\n') {
-		return s
+		return s, true
 	}
 	return tidy(s, max, false)
 }
@@ -50,14 +57,14 @@ func plain(s string, max int, blank byte) bool {
 }
 
 // tidy is the long way.
-func tidy(s string, max int, oneLine bool) string {
+func tidy(s string, max int, oneLine bool) (safe string, whole bool) {
 	in := reader{rest: s, left: enough(max)}
 	out := writer{max: max}
 	for r := in.next(); r != end; r = in.next() {
 		switch {
 		case r != ' ' && r != '\n':
 			if !out.write(r) {
-				return out.cut()
+				return out.cut(), false
 			}
 		case oneLine:
 			out.space()
@@ -66,9 +73,9 @@ func tidy(s string, max int, oneLine bool) string {
 		}
 	}
 	if in.rest != "" {
-		return out.cut()
+		return out.cut(), false
 	}
-	return out.trimmed()
+	return out.trimmed(), true
 }
 
 // enough is how many bytes of input are looked at for max bytes of output. What

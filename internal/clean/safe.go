@@ -21,7 +21,7 @@ var hidden = &unicode.RangeTable{
 		{Lo: 0xFFF0, Hi: 0xFFFB, Stride: 1},
 	},
 	R32: []unicode.Range32{
-		{Lo: 0x16FE4, Hi: 0x16FE4, Stride: 1}, {Lo: 0x1D159, Hi: 0x1D159, Stride: 1}, {Lo: 0xE0000, Hi: 0xE0FFF, Stride: 1},
+		{Lo: 0x13441, Hi: 0x13442, Stride: 1}, {Lo: 0x16FE4, Hi: 0x16FE4, Stride: 1}, {Lo: 0x1D159, Hi: 0x1D159, Stride: 1}, {Lo: 0xE0000, Hi: 0xE0FFF, Stride: 1},
 	},
 }
 
