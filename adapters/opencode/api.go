@@ -125,6 +125,16 @@ func (a *api) do(ctx context.Context, c call, into any) (http.Header, error) {
 	return res.Header, nil
 }
 
+// half gives a call half of the time there is: one that hangs leaves some for what else
+// is to be done.
+func (a *api) half(ctx context.Context) (context.Context, context.CancelFunc) {
+	most := a.timeout
+	if end, ok := ctx.Deadline(); ok {
+		most = min(most, time.Until(end)/2)
+	}
+	return context.WithTimeout(ctx, most)
+}
+
 // readOn reads what follows on what was read, until there is so much of both. It takes
 // the memory for all of it at once: what grows is held twice while it does.
 func readOn(begun []byte, r io.Reader, most int) ([]byte, error) {
@@ -147,6 +157,9 @@ func (a *api) send(ctx context.Context, c call) (*http.Response, error) {
 	req, err := a.request(ctx, c)
 	if err != nil {
 		return nil, a.wrong(c, subagent.ClassInvalid, err)
+	}
+	if ctx.Err() != nil { // what came before has taken all the time
+		return nil, a.wrong(c, subagent.ClassUnavailable, fmt.Errorf("%w: %w", subagent.ErrNotSent, context.Cause(ctx)))
 	}
 	res, err := a.http.Do(req)
 	if err != nil {

@@ -101,7 +101,7 @@ func (h *host) warmUp(ctx context.Context, dir string) {
 	if warm {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, h.api.timeout)
+	ctx, cancel := h.api.half(ctx)
 	defer cancel()
 	res, err := h.api.send(ctx, call{op: "load", method: "GET", path: "/config/providers"}.in(dir))
 	h.api.log.note(ctx, "a directory was not loaded", dir, err)

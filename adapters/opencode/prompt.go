@@ -77,7 +77,7 @@ func text(s string, m mark) []textPart {
 func (h *host) Send(ctx context.Context, id subagent.SessionID, p subagent.Prompt) (any, error) {
 	s, err := h.find(ctx, "prompt", id)
 	if err != nil {
-		return nil, err
+		return nil, notYet(err)
 	}
 	body := prompt{Agent: p.Agent, Variant: p.Variant, System: p.System}
 	if p.Model != "" {
@@ -101,6 +101,16 @@ func (h *host) Send(ctx context.Context, id subagent.SessionID, p subagent.Promp
 	h.sessions[id] = s
 	h.mu.Unlock()
 	return t.mark, h.post(ctx, "prompt", id, s.dir, body)
+}
+
+// notYet marks an error of what comes before a prompt, where it would be taken for one
+// after which the prompt may arrive.
+func notYet(err error) error {
+	var said *subagent.SessionError
+	if errors.As(err, &said) && (said.Class == subagent.ClassUnavailable || said.Class == subagent.ClassRateLimited) {
+		return fmt.Errorf("%w: %w", subagent.ErrNotSent, err)
+	}
+	return err
 }
 
 // LastPrompt names the newest message that asked for an answer, as far as can be told: one

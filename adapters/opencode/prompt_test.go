@@ -1,9 +1,11 @@
 package opencode
 
 import (
+	"context"
 	"net/http"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -38,5 +40,48 @@ func TestEmbeddedPrompt(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "yes", r.Text)
 		require.NotEmpty(t, s.prompts[0].Parts[0].Metadata[metaKey].Prompt)
+	})
+}
+
+func hang(r *http.Request) (*http.Response, error) {
+	<-r.Context().Done()
+	return nil, r.Context().Err()
+}
+
+// A prompt that did not go out, since its session could not be read, is not waited for,
+// and leaves no doubt.
+func TestPromptThatNeverWentOut(t *testing.T) {
+	for name, answer := range map[string]func(*http.Request) (*http.Response, error){"503": always(503, ""), "429": always(429, "{}"), "too late": hang} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){"GET /session/ses_1": answer}}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+			defer cancel()
+			began := time.Now()
+			_, err := over(t, s, Config{}).Prompt(ctx, "ses_1", subagent.Prompt{Text: "x"})
+			require.Zero(t, s.count("POST /session/ses_1/prompt_async"), name)
+			require.ErrorIs(t, err, subagent.ErrNotSent, name)
+			require.LessOrEqual(t, time.Since(began), 30*time.Second, name)
+		})
+	}
+}
+
+// A call for which no time was left was not sent.
+func TestNoTimeLeft(t *testing.T) {
+	s := &scene{}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	err := over(t, s, Config{}).host.post(ctx, "prompt", "ses_1", "/d", prompt{})
+	require.ErrorIs(t, err, subagent.ErrNotSent)
+	require.Empty(t, s.asked)
+}
+
+// A directory that loads without end has its prompt all the same.
+func TestPromptIsSentThoughLoadingHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){"GET /config/providers": hang}}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, _ = over(t, s, Config{}).Prompt(ctx, "ses_1", subagent.Prompt{Text: "x"})
+		require.Equal(t, 1, s.count("POST /session/ses_1/prompt_async"))
 	})
 }

@@ -8,7 +8,6 @@ import (
 	"io"
 	"slices"
 	"sync"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -72,11 +71,7 @@ func (h *host) Statuses(ctx context.Context, of []subagent.SessionID) (map[subag
 
 // status says where sessions of a directory are; those that rest may be missing.
 func (h *host) status(ctx context.Context, dir string, of ...subagent.SessionID) (found map[subagent.SessionID]subagent.HostStatus, err error) {
-	most := h.api.timeout
-	if end, ok := ctx.Deadline(); ok { // one that hangs leaves the others their say
-		most = min(most, time.Until(end)/2)
-	}
-	ctx, cancel := context.WithTimeout(ctx, most)
+	ctx, cancel := h.api.half(ctx)
 	defer cancel()
 	c := call{op: "status", method: "GET", path: "/session/status"}.in(dir)
 	res, err := h.api.send(ctx, c)
