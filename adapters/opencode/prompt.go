@@ -177,9 +177,11 @@ func (h *host) post(ctx context.Context, op string, id subagent.SessionID, dir s
 	return err
 }
 
-// Steer puts a message into a turn that goes on. Without a reply asked for: if the turn
-// ends before it looks, the message waits for the next one and starts none.
-func (h *host) Steer(ctx context.Context, id subagent.SessionID, message string) error {
+// Steer puts a message into a turn that goes on, which stays with the agent, the model and
+// the system text that it has: from its next step on it is as its newest message says.
+// Without a reply asked for: if the turn ends before it looks, the message waits for the
+// next one and starts none.
+func (h *host) Steer(ctx context.Context, id subagent.SessionID, say string) error {
 	s, err := h.find(ctx, "steer", id)
 	if err != nil {
 		return err
@@ -191,5 +193,11 @@ func (h *host) Steer(ctx context.Context, id subagent.SessionID, message string)
 	if all[id] != subagent.HostBusy && all[id] != subagent.HostRetrying {
 		return h.api.wrong(of("steer", "POST", id, ""), subagent.ClassInvalid, errors.New("no turn of the session goes on"))
 	}
-	return h.post(ctx, "steer", id, s.dir, prompt{Parts: text(message, mark{Steer: true}), NoReply: true})
+	messages, err := h.back(ctx, "steer", id, 5, func(page []message) bool { return slices.ContainsFunc(page, saysModel) })
+	if err != nil {
+		return err
+	}
+	body := asBefore(messages)
+	body.Parts, body.NoReply = text(say, mark{Steer: true}), true
+	return h.post(ctx, "steer", id, s.dir, body)
 }

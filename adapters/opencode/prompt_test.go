@@ -26,6 +26,20 @@ func TestSteerWhileATurnGoesOn(t *testing.T) {
 	}
 }
 
+// A message into a turn does not make another of it: as a prompt for no agent, the
+// child's own would be the server's default from its next step on.
+func TestSteerChangesNothingElse(t *testing.T) {
+	s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){
+		"GET /session/status": always(200, `{"ses_1":{"type":"busy"}}`),
+	}}
+	asked := `{"info":{"id":"msg_u","role":"user","agent":"plan","system":"be brief","model":{"providerID":"p","modelID":"m","variant":"high"}},"parts":[{"type":"text","text":"x"}]}`
+	s.answer["GET /session/ses_1/message"] = s.conversation(append([]string{asked}, steps(30)...))
+	require.NoError(t, over(t, s, Config{}).Steer(t.Context(), "ses_1", "look"))
+	sent := s.prompts[0]
+	require.Equal(t, prompt{Agent: "plan", System: "be brief", Variant: "high", Model: &model{Provider: "p", Model: "m"}, NoReply: true, Parts: sent.Parts}, sent)
+	require.Equal(t, "look", sent.Parts[0].Text)
+}
+
 // The Prompt of the client that is embedded works too.
 func TestEmbeddedPrompt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
