@@ -20,14 +20,13 @@ const metaKey = "subagent"
 
 // prompt is the body of a prompt.
 type prompt struct {
-	MessageID string          `json:"messageID,omitempty"` // of a message that is there already
-	Parts     []textPart      `json:"parts"`               // added to it
-	Model     *model          `json:"model,omitempty"`
-	Agent     string          `json:"agent,omitempty"`
-	Variant   string          `json:"variant,omitempty"`
-	System    string          `json:"system,omitempty"`
-	Tools     map[string]bool `json:"tools,omitempty"`
-	NoReply   bool            `json:"noReply,omitempty"`
+	MessageID string     `json:"messageID,omitempty"` // of a message that is there already
+	Parts     []textPart `json:"parts"`               // added to it
+	Model     *model     `json:"model,omitempty"`
+	Agent     string     `json:"agent,omitempty"`
+	Variant   string     `json:"variant,omitempty"`
+	System    string     `json:"system,omitempty"`
+	NoReply   bool       `json:"noReply,omitempty"`
 }
 
 // sameAs reports whether both are for the same agent and model, with the same system text.
@@ -87,8 +86,8 @@ func (h *host) Send(ctx context.Context, id subagent.SessionID, p subagent.Promp
 		}
 		body.Model = &model{Provider: provider, Model: name}
 	}
-	if !maps.Equal(p.Tools, s.tools) {
-		body.Tools = p.Tools
+	if err := h.switchOff(ctx, id, s, p.Tools); err != nil {
+		return nil, notYet(err)
 	}
 	h.warmUp(ctx, s.dir)
 	t, _ := ctx.Value(turnKey{}).(*turn)
@@ -97,10 +96,27 @@ func (h *host) Send(ctx context.Context, id subagent.SessionID, p subagent.Promp
 	}
 	body.Parts = text(p.Text, mark{Prompt: t.mark, Task: p.Task})
 	h.mu.Lock()
-	s.turn = t
+	s.turn, s.tools = t, p.Tools
 	h.sessions[id] = s
 	h.mu.Unlock()
 	return t.mark, h.post(ctx, "prompt", id, s.dir, body)
+}
+
+// switchOff denies what a prompt switches off in a session that was not made with that. In
+// the prompt itself the tools would take the place of all rules that the session has; what
+// they switch on is as those say.
+func (h *host) switchOff(ctx context.Context, id subagent.SessionID, s *session, tools map[string]bool) error {
+	if maps.Equal(tools, s.tools) {
+		return nil
+	}
+	denied := slices.DeleteFunc(rulesOf(nil, tools), func(r Rule) bool { return r.Action == "allow" })
+	if len(denied) == 0 {
+		return nil
+	}
+	c := of("prompt", "PATCH", id, "").in(s.dir)
+	c.body = map[string]any{"permission": denied}
+	_, err := h.api.do(ctx, c, new(wireSession))
+	return err
 }
 
 // notYet marks an error of what comes before a prompt, where it would be taken for one

@@ -2,6 +2,7 @@ package opencode
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"testing"
 	"testing/synctest"
@@ -60,6 +61,30 @@ func TestEmbeddedPrompt(t *testing.T) {
 func hang(r *http.Request) (*http.Response, error) {
 	<-r.Context().Done()
 	return nil, r.Context().Err()
+}
+
+// Tools that are switched off in a session that was made elsewhere are added to its rules,
+// once. As a field of the prompt they would take the place of these.
+func TestToolsKeepTheRulesOfASession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var bodies []string
+		s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){"PATCH /session/ses_1": func(r *http.Request) (*http.Response, error) {
+			body, err := io.ReadAll(r.Body)
+			bodies = append(bodies, string(body))
+			return reply(200, `{"id":"ses_1"}`), err
+		}}}
+		oc := over(t, s, Config{})
+		for _, tools := range []map[string]bool{nil, {"bash": true}, {"bash": true, "edit": false}, {"edit": false, "bash": true}} {
+			_, err := oc.host.Send(t.Context(), "ses_1", subagent.Prompt{Text: "x", Tools: tools})
+			require.NoError(t, err)
+		}
+		require.Equal(t, []string{`{"permission":[{"permission":"edit","pattern":"*","action":"deny"}]}`}, bodies)
+		require.Len(t, s.prompts, 4)
+		s.answer["PATCH /session/ses_1"] = always(500, "")
+		_, err := oc.host.Send(t.Context(), "ses_1", subagent.Prompt{Text: "x", Tools: map[string]bool{"bash": false}})
+		require.ErrorIs(t, err, subagent.ErrNotSent)
+		require.Len(t, s.prompts, 4, "what is not switched off might be used")
+	})
 }
 
 // A prompt that did not go out, since its session could not be read, is not waited for,
