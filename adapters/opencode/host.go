@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/seed-48fd9ae4/subagent"
 )
@@ -26,6 +27,8 @@ type host struct {
 	dirs     map[subagent.SessionID]string // of sessions that were not made here
 	warm     map[string]bool               // directories that the server has loaded
 	sending  map[string]string             // by notification: the parent's last message before it was first sent
+	unasked  map[string]bool               // directories whose turns may wait for what no event told of
+	askAt    time.Time                     // when they are asked about, if that has failed
 }
 
 // session is what is known of a child's session until it is released.

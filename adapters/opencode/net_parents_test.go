@@ -216,6 +216,32 @@ func TestNetTracked(t *testing.T) {
 	}
 }
 
+// One that waited for a permission before it was tracked is shown as that.
+func TestNetTrackedWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		w := newNetWorld(t, f)
+		v := newVisitor(t, f)
+		id := v.create(`{}`)
+		v.prompt(id, "SCRIPT: ask || say new")
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		task, err := w.m.Track(t.Context(), subagent.TrackInput{Session: subagent.SessionID(id), Parent: subagent.SessionID(w.parent.id), Agent: "build"})
+		require.NoError(t, err)
+		time.Sleep(heartbeat + time.Second)
+		synctest.Wait()
+		task, err = w.m.Get(task.ID)
+		require.NoError(t, err)
+		require.Equal(t, subagent.InputNeeded, task.Status)
+		asked := decode[[]struct{ ID string }](t, v.call(200, "GET", "/permission?directory=/d", ""))
+		v.call(200, "POST", "/permission/"+asked[0].ID+"/reply", `{"reply":"once"}`)
+		w.settle()
+		w.said(task.ID, "new")
+		require.NoError(t, w.m.Close())
+		w.leave()
+	})
+}
+
 // A user who stops a parent's turn is told of as that; our own stopping of a child is not,
 // nor that of a session that rests.
 func TestNetInterrupted(t *testing.T) {

@@ -156,7 +156,7 @@ func (h *host) LastPrompt(ctx context.Context, id subagent.SessionID) (any, erro
 type messageID string
 
 // joins has the events of a session be those of the turn that Attach waits for. The steps
-// that it has made so far may go on.
+// that it has made so far may go on, and it may wait for an answer by now.
 func (h *host) joins(ctx context.Context, id subagent.SessionID, s *session, steps []message) {
 	t, _ := ctx.Value(turnKey{}).(*turn)
 	if t == nil { // the Attach that is embedded in Client was called
@@ -170,6 +170,7 @@ func (h *host) joins(ctx context.Context, id subagent.SessionID, s *session, ste
 	}
 	s.turn = t
 	h.sessions[id] = s
+	h.unasked[s.dir] = true
 }
 
 // turnKey is where Send finds the turn that Prompt began: a Prompt that is refused, as
