@@ -168,6 +168,7 @@ func (h *host) joins(ctx context.Context, id subagent.SessionID, s *session, ste
 	for _, m := range steps {
 		t.steps[m.Info.ID] = true
 	}
+	s.theirs = s.theirs || h.sessions[id] == nil
 	s.turn = t
 	h.sessions[id] = s
 	h.unasked[s.dir] = true
@@ -177,12 +178,17 @@ func (h *host) joins(ctx context.Context, id subagent.SessionID, s *session, ste
 // the session has another turn, must not end what is known of that one.
 type turnKey struct{}
 
-// turnIsOver forgets what is known of a turn's events.
+// turnIsOver forgets what is known of a turn's events; and of a session that was only
+// watched, which nobody releases, and whose next turns are its user's to stop.
 func (h *host) turnIsOver(id subagent.SessionID, t *turn) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if s := h.sessions[id]; s != nil && s.turn == t {
-		s.turn = nil
+	s := h.sessions[id]
+	if s == nil || s.turn != t {
+		return
+	}
+	if s.turn = nil; s.theirs {
+		delete(h.sessions, id)
 	}
 }
 
