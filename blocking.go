@@ -370,6 +370,8 @@ func (b *BlockingClient) HandleEvent(e SessionEvent) {
 	switch {
 	case e.Kind == EventIdle:
 		t.resting = true
+	case e.Kind == EventInterrupted: // no sign of life, and no proof that it rests
+		return
 	case e.Kind == EventDeleted:
 		t.deleted = true
 	case aborted: // which is no proof that it rests by now
