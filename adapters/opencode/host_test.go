@@ -499,7 +499,8 @@ func TestNumbers(t *testing.T) {
 	for _, number := range []string{"10.5", "1e3", "1e21", "-1", "1.0"} {
 		var all []message
 		err := json.Unmarshal([]byte(`[{"info":{"role":"assistant","finish":"stop","time":{"created":1795266106879,"completed":2},"tokens":{"input":`+number+`}},"parts":[{"type":"text","text":"x"}]}]`), &all)
-		require.NoError(t, err, "one such message, and the answer can never be read: the turn has no end")
+		require.NoError(t, err)
+		require.False(t, all[0].unread, "one such message, and the answer can never be read: the turn has no end")
 	}
 }
 
