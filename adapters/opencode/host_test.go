@@ -560,6 +560,24 @@ func TestEndlessPages(t *testing.T) {
 	require.LessOrEqual(t, s.count("GET /session/ses_1/message"), 3, "calls, all with the same cursor, for one look; %d MiB; %v", most>>20, err)
 }
 
+// Pages of nothing, each with another cursor, are not read until the time is up.
+func TestEmptyPages(t *testing.T) {
+	calls := 0
+	s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){
+		"GET /session/ses_1/message": func(*http.Request) (*http.Response, error) {
+			if calls++; calls > 1000 {
+				return nil, errors.New("read without end")
+			}
+			res := reply(200, "[]")
+			res.Header.Set("X-Next-Cursor", fmt.Sprint(calls))
+			return res, nil
+		},
+	}}
+	_, err := over(t, s, Config{}).host.Output(t.Context(), "ses_1", "m1")
+	require.NoError(t, err)
+	require.Equal(t, 1, calls)
+}
+
 // To look for a prompt among n messages costs as much as n, not n*n: the whole search is
 // bounded by Config.Timeout, and what does not fit is read again without end. What is
 // counted is what is sent and what is put together from it.

@@ -66,7 +66,7 @@ func (h *host) back(ctx context.Context, op string, id subagent.SessionID, limit
 		if read += size; read > maxRead || older == before && older != "" {
 			return nil, h.api.wrong(of(op, "GET", id, ""), subagent.ClassInvalid, errTooLong)
 		}
-		if older == "" || enough(page) {
+		if older == "" || len(page) == 0 || enough(page) {
 			slices.Reverse(pages)
 			return slices.Concat(pages...), nil
 		}
