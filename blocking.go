@@ -100,7 +100,8 @@ type BlockingConfig struct {
 	Misses int
 	// Parallel bounds the calls that look after single sessions. Defaults to 8.
 	Parallel int
-	// Call bounds each call of the host but Create, which has TaskLimits.Start.
+	// Call bounds each call of the host but Create, which has TaskLimits.Start; of its
+	// abilities Steer and LastPrompt, since who calls the others bounds them.
 	// Defaults to 10 s.
 	Call time.Duration
 }

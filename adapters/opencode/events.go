@@ -110,7 +110,7 @@ func (h *host) hear(e event) (events []subagent.SessionEvent) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if e.Type == "session.deleted" {
-		delete(h.dirs, id)
+		h.deletedLocked(id)
 	}
 	var t *turn
 	if s := h.sessions[id]; s != nil {
@@ -124,6 +124,19 @@ func (h *host) hear(e event) (events []subagent.SessionEvent) {
 		events[i].Session = id
 	}
 	return events
+}
+
+// deletedLocked takes in that a session is no more: nobody will release it. A turn of it
+// may go on, of which its directory says so.
+func (h *host) deletedLocked(id subagent.SessionID) {
+	delete(h.dirs, id)
+	s := h.sessions[id]
+	if s == nil {
+		return
+	}
+	if s.passing = true; s.turn == nil {
+		h.passLocked(id, s)
+	}
 }
 
 // stillWaits repeats what a turn waits for after a sign of life that would seem to

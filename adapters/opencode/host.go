@@ -33,10 +33,10 @@ type host struct {
 
 // session is what is known of a child's session until it is released.
 type session struct {
-	dir    string          // does not change
-	tools  map[string]bool // that its rules know of
-	turn   *turn           // the one that is out; nil: none
-	theirs bool            // neither made nor prompted here
+	dir     string          // does not change
+	tools   map[string]bool // that its rules know of
+	turn    *turn           // the one that is out; nil: none
+	passing bool            // it is forgotten with its turn: nobody will release it
 }
 
 // wireSession is a session as the server has it.

@@ -168,10 +168,10 @@ func (h *host) joins(ctx context.Context, id subagent.SessionID, s *session, ste
 	for _, m := range steps {
 		t.steps[m.Info.ID] = true
 	}
-	s.theirs = s.theirs || h.sessions[id] == nil
+	s.passing = s.passing || h.sessions[id] == nil
 	s.turn = t
 	h.sessions[id] = s
-	h.unasked[s.dir] = true
+	remember(h.unasked, s.dir, true)
 }
 
 // turnKey is where Send finds the turn that Prompt began: a Prompt that is refused, as
@@ -187,9 +187,15 @@ func (h *host) turnIsOver(id subagent.SessionID, t *turn) {
 	if s == nil || s.turn != t {
 		return
 	}
-	if s.turn = nil; s.theirs {
-		delete(h.sessions, id)
+	if s.turn = nil; s.passing {
+		h.passLocked(id, s)
 	}
+}
+
+// passLocked keeps of a session where it is.
+func (h *host) passLocked(id subagent.SessionID, s *session) {
+	delete(h.sessions, id)
+	remember(h.dirs, id, s.dir)
 }
 
 // post writes a message into a session.
