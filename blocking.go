@@ -100,7 +100,8 @@ type BlockingConfig struct {
 	Misses int
 	// Parallel bounds the calls that look after single sessions. Defaults to 8.
 	Parallel int
-	// Call bounds each call of the host but Create, which has TaskLimits.Start.
+	// Call bounds each call of the host but Create, which has TaskLimits.Start; of its
+	// abilities Steer and LastPrompt, since who calls the others bounds them.
 	// Defaults to 10 s.
 	Call time.Duration
 }
@@ -370,6 +371,8 @@ func (b *BlockingClient) HandleEvent(e SessionEvent) {
 	switch {
 	case e.Kind == EventIdle:
 		t.resting = true
+	case e.Kind == EventInterrupted: // no sign of life, and no proof that it rests
+		return
 	case e.Kind == EventDeleted:
 		t.deleted = true
 	case aborted: // which is no proof that it rests by now

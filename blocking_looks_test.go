@@ -42,6 +42,24 @@ func TestBlockingBurstOfIdles(t *testing.T) {
 	}
 }
 
+// That somebody stopped a turn is no sign of its life: one whose answer is being looked at
+// meanwhile ends with that.
+func TestBlockingInterruptedIsNoSign(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newSlowHost()
+		m, task := blocked(t, h, BlockingConfig{Poll: Off})
+		m.HandleEvent(event(task.Session, EventText))
+		h.says(task.Session, wholeAnswer)
+		h.slowly(time.Second)
+		m.HandleEvent(event(task.Session, EventIdle))
+		synctest.Wait()
+		m.HandleEvent(event(task.Session, EventInterrupted))
+		ended, err := waitADay(t, m, task.ID)
+		require.NoError(t, err, "its idling was forgotten")
+		require.Equal(t, Completed, ended.Status, "%v", ended.Reason)
+	})
+}
+
 // An idle event that was not so does not end a turn that each status says goes on, also
 // when there was an error in it.
 func TestBlockingStrayIdleBesideAnError(t *testing.T) {

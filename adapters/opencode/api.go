@@ -91,6 +91,8 @@ func of(op, method string, id subagent.SessionID, tail string) call {
 func (a *api) do(ctx context.Context, c call, into any) (http.Header, error) {
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	res, err := a.send(ctx, c)
 	if err != nil {
 		return nil, err
@@ -108,12 +110,14 @@ func (a *api) do(ctx context.Context, c call, into any) (http.Header, error) {
 		select {
 		case a.large <- struct{}{}:
 			defer func() { <-a.large }()
-			body, err = readOn(body, res.Body, most+1)
+			body, err = readOn(body, res.Body, most+1, func() { stop(errStalled) })
 		case <-ctx.Done():
 			err = context.Cause(ctx)
 		}
 	}
 	switch {
+	case err != nil && context.Cause(ctx) == errStalled:
+		return nil, a.wrong(c, subagent.ClassUnavailable, errStalled)
 	case err != nil:
 		return nil, a.wrong(c, subagent.ClassUnavailable, err)
 	case len(body) > most:
@@ -125,17 +129,45 @@ func (a *api) do(ctx context.Context, c call, into any) (http.Header, error) {
 	return res.Header, nil
 }
 
+// half gives a call half of the time there is: one that hangs leaves some for what else
+// is to be done.
+func (a *api) half(ctx context.Context) (context.Context, context.CancelFunc) {
+	most := a.timeout
+	if end, ok := ctx.Deadline(); ok {
+		most = min(most, time.Until(end)/2)
+	}
+	return context.WithTimeout(ctx, most)
+}
+
 // readOn reads what follows on what was read, until there is so much of both. It takes
-// the memory for all of it at once: what grows is held twice while it does.
-func readOn(begun []byte, r io.Reader, most int) ([]byte, error) {
+// the memory for all of it at once: what grows is held twice while it does. If nothing
+// comes for a while it is called off, since others wait.
+func readOn(begun []byte, r io.Reader, most int, callOff func()) ([]byte, error) {
+	watchdog := time.AfterFunc(stall, callOff)
+	defer watchdog.Stop()
 	all := bytes.NewBuffer(make([]byte, 0, most+bytes.MinRead))
 	_, _ = all.Write(begun)
-	_, err := all.ReadFrom(io.LimitReader(r, int64(most-len(begun))))
+	_, err := all.ReadFrom(io.LimitReader(watched{r, watchdog}, int64(most-len(begun))))
 	return all.Bytes(), err
+}
+
+// stall is how long a large reply may bring nothing.
+const stall = 3 * time.Second
+
+// watched is a reader that says so before it waits for more.
+type watched struct {
+	io.Reader
+	watchdog *time.Timer
+}
+
+func (w watched) Read(p []byte) (int, error) {
+	w.watchdog.Reset(stall)
+	return w.Reader.Read(p)
 }
 
 var (
 	errTooLarge = errors.New("the reply is larger")
+	errStalled  = errors.New("the reply has stalled")
 	errForeign  = errors.New("the reply is not what opencode replies")
 )
 
@@ -147,6 +179,9 @@ func (a *api) send(ctx context.Context, c call) (*http.Response, error) {
 	req, err := a.request(ctx, c)
 	if err != nil {
 		return nil, a.wrong(c, subagent.ClassInvalid, err)
+	}
+	if ctx.Err() != nil { // what came before has taken all the time
+		return nil, a.wrong(c, subagent.ClassUnavailable, fmt.Errorf("%w: %w", subagent.ErrNotSent, context.Cause(ctx)))
 	}
 	res, err := a.http.Do(req)
 	if err != nil {

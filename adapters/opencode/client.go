@@ -50,7 +50,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	cfg.Permissions = slices.Concat([]Rule{{Permission: "question", Pattern: "*", Action: "deny"}}, cfg.Permissions)
 	cfg.Blocking.Call = cmp.Or(cfg.Blocking.Call, api.timeout)
-	h := &host{api: api, cfg: cfg, sessions: map[subagent.SessionID]*session{}, dirs: map[subagent.SessionID]string{}, warm: map[string]bool{}, sending: map[string]string{}}
+	h := &host{api: api, cfg: cfg, sessions: map[subagent.SessionID]*session{}, dirs: map[subagent.SessionID]string{}, warm: map[string]bool{}, sending: map[string]string{}, unasked: map[string]bool{}}
 	c := &Client{host: h, BlockingClient: subagent.Blocking(h, cfg.Blocking)}
 	h.rest = c.Abort
 	if err := c.settings(); err != nil {

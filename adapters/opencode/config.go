@@ -37,7 +37,8 @@ type Config struct {
 	// them are the tools that its launch allows, after them those that it denies, so that
 	// a launch can't allow what is denied here. The first of all is one that denies
 	// questions, which nobody may be there to answer: {"question", "*", "allow"} lifts
-	// it. Defaults to none besides.
+	// it. A session that was made elsewhere keeps its own rules: only what is switched
+	// off is added to them. Defaults to none besides.
 	Permissions []Rule
 	// Keep has Release leave sessions on the server, stopped, instead of deleting them.
 	// Defaults to false.

@@ -2,7 +2,6 @@ package opencode
 
 import (
 	"cmp"
-	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -111,7 +110,7 @@ func (h *host) hear(e event) (events []subagent.SessionEvent) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if e.Type == "session.deleted" {
-		delete(h.dirs, id)
+		h.deletedLocked(id)
 	}
 	var t *turn
 	if s := h.sessions[id]; s != nil {
@@ -125,6 +124,19 @@ func (h *host) hear(e event) (events []subagent.SessionEvent) {
 		events[i].Session = id
 	}
 	return events
+}
+
+// deletedLocked takes in that a session is no more: nobody will release it. A turn of it
+// may go on, of which its directory says so.
+func (h *host) deletedLocked(id subagent.SessionID) {
+	delete(h.dirs, id)
+	s := h.sessions[id]
+	if s == nil {
+		return
+	}
+	if s.passing = true; s.turn == nil {
+		h.passLocked(id, s)
+	}
 }
 
 // stillWaits repeats what a turn waits for after a sign of life that would seem to
@@ -259,44 +271,6 @@ func (h *host) answeredEvent(t *turn, p *properties) []subagent.SessionEvent {
 	}
 	delete(t.waiting, p.Request)
 	return []subagent.SessionEvent{{Kind: subagent.EventText}} // it goes on
-}
-
-// resume takes for granted, after a gap, that prompts were heard of, and asks what
-// their turns still wait for. What was answered in the gap is waited for no more.
-func (h *host) resume(ctx context.Context) (events []subagent.SessionEvent) {
-	ctx, cancel := context.WithTimeout(ctx, h.api.timeout)
-	defer cancel()
-	dirs := map[string]bool{}
-	h.mu.Lock()
-	for id, s := range h.sessions {
-		if s.turn == nil {
-			continue
-		}
-		s.turn.heard = true
-		dirs[s.dir] = true
-		if len(s.turn.waiting) > 0 {
-			clear(s.turn.waiting)
-			events = append(events, subagent.SessionEvent{Session: id, Kind: subagent.EventText})
-		}
-	}
-	h.mu.Unlock()
-	for _, dir := range sortedKeys(dirs) {
-		for kind, path := range map[string]string{"permission.asked": "/permission", "question.asked": "/question"} {
-			events = append(events, h.ask(ctx, dir, kind, path)...)
-		}
-	}
-	return events
-}
-
-// ask reads what is waited for in a directory.
-func (h *host) ask(ctx context.Context, dir, kind, path string) (events []subagent.SessionEvent) {
-	var asked []json.RawMessage
-	_, err := h.api.do(ctx, call{op: "resume", method: "GET", path: path}.in(dir), &asked)
-	h.api.log.note(ctx, "what is asked was not read", path+" "+dir, err)
-	for _, p := range asked {
-		events = append(events, h.hear(event{Type: kind, Properties: p})...)
-	}
-	return events
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -165,3 +165,23 @@ func TestEventsOfParents(t *testing.T) {
 	require.Equal(t, []subagent.SessionEvent{{Kind: subagent.EventIdle, Session: "ses_9"}},
 		h.hear(event{Type: "session.idle", Properties: json.RawMessage(`{"sessionID":"ses_9"}`)}))
 }
+
+// A session that is deleted is forgotten, as nobody releases it: with its turn, which goes
+// on in its directory.
+func TestDeletedSessionIsForgotten(t *testing.T) {
+	for _, works := range []bool{false, true} {
+		h := child(t)
+		s := h.sessions["ses_1"]
+		out := s.turn
+		if !works {
+			h.turnIsOver("ses_1", out)
+		}
+		require.Len(t, h.hear(event{Type: "session.deleted", Properties: json.RawMessage(`{"sessionID":"ses_1","info":{"id":"ses_1"}}`)}), 1)
+		require.Equal(t, works, h.sessions["ses_1"] == s)
+		h.turnIsOver("ses_1", out)
+		require.Empty(t, h.sessions)
+		found, err := h.find(t.Context(), "abort", "ses_1")
+		require.NoError(t, err, "nothing is asked")
+		require.Equal(t, "/d", found.dir)
+	}
+}

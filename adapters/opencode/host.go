@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/seed-48fd9ae4/subagent"
 )
@@ -26,13 +27,16 @@ type host struct {
 	dirs     map[subagent.SessionID]string // of sessions that were not made here
 	warm     map[string]bool               // directories that the server has loaded
 	sending  map[string]string             // by notification: the parent's last message before it was first sent
+	unasked  map[string]bool               // directories whose turns may wait for what no event told of
+	askAt    time.Time                     // when they are asked about, if that has failed
 }
 
 // session is what is known of a child's session until it is released.
 type session struct {
-	dir   string // does not change
-	tools map[string]bool
-	turn  *turn // the one that is out; nil: none
+	dir     string          // does not change
+	tools   map[string]bool // that its rules know of
+	turn    *turn           // the one that is out; nil: none
+	passing bool            // it is forgotten with its turn: nobody will release it
 }
 
 // wireSession is a session as the server has it.
@@ -101,7 +105,7 @@ func (h *host) warmUp(ctx context.Context, dir string) {
 	if warm {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, h.api.timeout)
+	ctx, cancel := h.api.half(ctx)
 	defer cancel()
 	res, err := h.api.send(ctx, call{op: "load", method: "GET", path: "/config/providers"}.in(dir))
 	h.api.log.note(ctx, "a directory was not loaded", dir, err)

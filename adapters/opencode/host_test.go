@@ -499,7 +499,8 @@ func TestNumbers(t *testing.T) {
 	for _, number := range []string{"10.5", "1e3", "1e21", "-1", "1.0"} {
 		var all []message
 		err := json.Unmarshal([]byte(`[{"info":{"role":"assistant","finish":"stop","time":{"created":1795266106879,"completed":2},"tokens":{"input":`+number+`}},"parts":[{"type":"text","text":"x"}]}]`), &all)
-		require.NoError(t, err, "one such message, and the answer can never be read: the turn has no end")
+		require.NoError(t, err)
+		require.False(t, all[0].unread, "one such message, and the answer can never be read: the turn has no end")
 	}
 }
 
@@ -557,6 +558,24 @@ func TestEndlessPages(t *testing.T) {
 	}}
 	_, err := over(t, s, Config{}).host.Output(t.Context(), "ses_1", "m1")
 	require.LessOrEqual(t, s.count("GET /session/ses_1/message"), 3, "calls, all with the same cursor, for one look; %d MiB; %v", most>>20, err)
+}
+
+// Pages of nothing, each with another cursor, are not read until the time is up.
+func TestEmptyPages(t *testing.T) {
+	calls := 0
+	s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){
+		"GET /session/ses_1/message": func(*http.Request) (*http.Response, error) {
+			if calls++; calls > 1000 {
+				return nil, errors.New("read without end")
+			}
+			res := reply(200, "[]")
+			res.Header.Set("X-Next-Cursor", fmt.Sprint(calls))
+			return res, nil
+		},
+	}}
+	_, err := over(t, s, Config{}).host.Output(t.Context(), "ses_1", "m1")
+	require.NoError(t, err)
+	require.Equal(t, 1, calls)
 }
 
 // To look for a prompt among n messages costs as much as n, not n*n: the whole search is

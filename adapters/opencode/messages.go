@@ -2,7 +2,6 @@ package opencode
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/url"
 	"slices"
@@ -18,125 +17,11 @@ import (
 // pageSize is how many messages are read at once: more than most turns have.
 const pageSize = 40
 
-// maxRead bounds what one look reads of a conversation, in bytes.
+// maxRead bounds what one look holds of a conversation, in bytes.
 const maxRead = 128 << 20
 
-// message is one message as the server has it: the prompt of a user, or one step of
-// the model with its tool calls.
-type message struct {
-	Info  messageInfo `json:"info"`
-	Parts []part      `json:"parts"`
-
-	unread bool // it is not as we know messages
-}
-
-type messageInfo struct {
-	ID       string     `json:"id"`
-	Role     string     `json:"role"`
-	ParentID string     `json:"parentID"` // the prompt that a step answers
-	Agent    string     `json:"agent"`
-	Model    *model     `json:"model"`  // of a prompt
-	System   string     `json:"system"` // of a prompt
-	Finish   string     `json:"finish"`
-	Summary  any        `json:"summary"` // true in a step that only shortens the conversation
-	Error    *wireError `json:"error"`
-	Cost     float64    `json:"cost"`
-	Tokens   tokens     `json:"tokens"`
-	Time     struct {
-		Created   float64 `json:"created"`
-		Completed float64 `json:"completed"`
-	} `json:"time"`
-}
-
-type tokens struct { // numbers of JavaScript
-	Input     float64 `json:"input"`
-	Output    float64 `json:"output"`
-	Reasoning float64 `json:"reasoning"`
-	Cache     struct {
-		Read  float64 `json:"read"`
-		Write float64 `json:"write"`
-	} `json:"cache"`
-}
-
-// add counts what the server counts apart: cached input is input too.
-func (t tokens) add(u subagent.Usage, cost float64) subagent.Usage {
-	u.InputTokens += int64(t.Input + t.Cache.Read + t.Cache.Write)
-	u.CachedTokens += int64(t.Cache.Read)
-	u.OutputTokens += int64(t.Output + t.Reasoning)
-	u.Cost += cost
-	return u
-}
-
-type part struct {
-	ID        string          `json:"id"`
-	MessageID string          `json:"messageID"`
-	Type      string          `json:"type"` // text, reasoning, tool, step-finish, …
-	Text      string          `json:"text"`
-	Tool      string          `json:"tool"`
-	CallID    string          `json:"callID"`
-	State     toolState       `json:"state"`
-	Metadata  json.RawMessage `json:"metadata"` // of a tool it may be anything
-	Cost      float64         `json:"cost"`     // of a step-finish
-	Tokens    tokens          `json:"tokens"`
-}
-
-type toolState struct {
-	Status   string `json:"status"` // pending, running, completed, error
-	Input    any    `json:"input"`
-	Error    string `json:"error"`
-	Metadata flags  `json:"metadata"`
-}
-
-// flags are what matters of metadata, which may be anything.
-type flags struct{ providerExecuted, interrupted bool }
-
-// UnmarshalJSON takes what is of another type than the server's for what is not set.
-func (f *flags) UnmarshalJSON(metadata []byte) error {
-	var in struct{ ProviderExecuted, Interrupted json.RawMessage }
-	_ = json.Unmarshal(metadata, &in)
-	f.providerExecuted = string(in.ProviderExecuted) == "true"
-	f.interrupted = string(in.Interrupted) == "true"
-	return nil
-}
-
-// goesOn reports whether the server calls the model again after a step with this part:
-// for each call, but those that the model's provider made and those that were
-// interrupted.
-func (p *part) goesOn() bool {
-	if p.Type != "tool" {
-		return false
-	}
-	var of flags
-	_ = of.UnmarshalJSON(p.Metadata)
-	return !of.providerExecuted && !(p.State.Status == "error" && p.State.Metadata.interrupted)
-}
-
-func (p *part) call() subagent.ToolCall {
-	failed := p.State.Status == "error"
-	return subagent.ToolCall{
-		ID: p.CallID, Name: p.Tool, Input: p.State.Input,
-		Over: failed || p.State.Status == "completed", Failed: failed,
-	}
-}
-
-// marked reports whether a message is ours with that mark.
-func (m *message) marked(want func(mark) bool) bool {
-	return m.Info.Role == "user" && slices.ContainsFunc(m.Parts, func(p part) bool { return want(markIn(p.Metadata)) })
-}
-
-// text is what a message says in parts of a kind.
-func (m *message) text(kind string) string {
-	var all []string
-	for _, p := range m.Parts {
-		if p.Type == kind && strings.TrimSpace(p.Text) != "" {
-			all = append(all, p.Text)
-		}
-	}
-	return strings.Join(all, "\n")
-}
-
 // page reads the newest messages before a cursor, oldest first, and returns how many
-// bytes they took and the cursor of those before them; "" if there are none.
+// bytes they take and the cursor of those before them; "" if there are none.
 func (h *host) page(ctx context.Context, op string, id subagent.SessionID, limit int, before string) (page []message, size int, older string, err error) {
 	c := of(op, "GET", id, "/message")
 	c.query = url.Values{"limit": {strconv.Itoa(limit)}}
@@ -146,19 +31,21 @@ func (h *host) page(ctx context.Context, op string, id subagent.SessionID, limit
 	if before != "" {
 		c.query.Set("before", before)
 	}
-	var raw []json.RawMessage
-	header, err := h.api.do(ctx, c, &raw)
+	var all [pageSize + 1]message // what is behind it is not decoded
+	header, err := h.api.do(ctx, c, &all)
 	if err != nil {
 		return nil, 0, "", err
 	}
-	page = make([]message, len(raw))
-	for i, r := range raw {
-		size += len(r)
-		if json.Unmarshal(r, &page[i]) != nil || page[i].Info.ID == "" {
-			page[i] = message{unread: true}
+	for i := range all {
+		m := &all[i]
+		if m.size == 0 {
+			return all[:i], size, header.Get("X-Next-Cursor"), nil
+		}
+		if size += m.size; m.Info.ID == "" {
+			*m = message{unread: true}
 		}
 	}
-	return page, size, header.Get("X-Next-Cursor"), nil
+	return nil, 0, "", h.api.wrong(c, subagent.ClassUnavailable, errForeign)
 }
 
 // back reads messages from the newest on until a page has enough, and returns them
@@ -179,7 +66,7 @@ func (h *host) back(ctx context.Context, op string, id subagent.SessionID, limit
 		if read += size; read > maxRead || older == before && older != "" {
 			return nil, h.api.wrong(of(op, "GET", id, ""), subagent.ClassInvalid, errTooLong)
 		}
-		if older == "" || enough(page) {
+		if older == "" || len(page) == 0 || enough(page) {
 			slices.Reverse(pages)
 			return slices.Concat(pages...), nil
 		}

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -179,6 +182,7 @@ func TestAnswer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var steps []message
 			require.NoError(t, json.Unmarshal([]byte(c.steps), &steps))
+			require.False(t, slices.ContainsFunc(steps, func(m message) bool { return m.unread }))
 			out := child(t).answer("ses_1", steps)
 			require.Equal(t, c.text, out.Text)
 			require.Equal(t, c.evidence, out.Evidence)
@@ -191,5 +195,46 @@ func TestAnswer(t *testing.T) {
 			require.ErrorAs(t, out.Err, &e)
 			require.Equal(t, c.class, e.Class)
 		})
+	}
+}
+
+// What is read takes little more memory than it has bytes, whatever it is made of: a
+// message, a part or a number of an input can be a hundred times what it is on the line.
+func TestRepliesDoNotSwell(t *testing.T) {
+	list := func(begin, one, end string, size int) string {
+		return begin + one + strings.Repeat(","+one, (size-200)/(len(one)+1)) + end
+	}
+	const tool = `[{"info":{"id":"msg_1","role":"assistant"},"parts":[{"type":"tool","state":{"status":"completed","input":`
+	for name, c := range map[string]struct {
+		body string
+		err  error
+	}{
+		"messages": {list("[", "{}", "]", maxPage), errForeign},
+		"nulls":    {list("[", "null", "]", maxPage), errForeign},
+		"parts":    {list(`[{"info":{"id":"msg_1","role":"user"},"parts":[`, "{}", "]}]", maxPage), nil},
+		"numbers":  {list(tool+"[", "0", "]}}]}]", maxPage), nil},
+		"objects":  {list(tool+"[", `{"a":0}`, "]}}]}]", maxPage), nil},
+	} {
+		s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){"GET /session/ses_1/message": always(200, c.body)}}
+		oc := over(t, s, Config{})
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		page, _, _, err := oc.host.page(t.Context(), "prompt", "ses_1", pageSize, "")
+		require.ErrorIs(t, err, c.err, name)
+		for i := range page {
+			oc.host.transcribe("ses_1", &page[i])
+		}
+		runtime.ReadMemStats(&after)
+		require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(8*maxPage), name)
+	}
+}
+
+// Of a message with more parts than any has, nothing is believed.
+func TestTooManyParts(t *testing.T) {
+	for n, unread := range map[int]bool{maxParts: false, maxParts + 1: true} {
+		var m message
+		require.NoError(t, json.Unmarshal([]byte(`{"info":{"id":"msg_1"},"parts":[{"type":"text","text":"a,\\\",b"}`+strings.Repeat(`,{"a":[1,2]}`, n-1)+`]}`), &m))
+		require.Equal(t, unread, m.unread)
+		require.Equal(t, unread, len(m.Parts) == 0)
 	}
 }

@@ -1,8 +1,11 @@
 package opencode_test
 
 import (
+	"context"
 	"maps"
+	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -56,6 +59,43 @@ func TestNetAnswerIsTooLarge(t *testing.T) {
 				w.check(false)
 			})
 		}
+	}
+}
+
+// Large replies that stall keep no other from being read for long.
+func TestNetStalledRepliesHoldUpNoOther(t *testing.T) {
+	for n, size := range map[int]int{1: 3 << 20, 3: 5 << 18} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFake(t)
+			f.streamFaults(always(lying))
+			w := newNetWorld(t, f)
+			word := strings.Repeat("x", size)
+			stalls := map[string]bool{}
+			for range n {
+				id := w.launch("work 5s; say " + word)
+				time.Sleep(time.Second)
+				task, err := w.m.Get(id)
+				require.NoError(t, err)
+				stalls["/session/"+string(task.Session)+"/message"] = true
+			}
+			f.faults(every("messages", func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+				if stalls[r.URL.Path] {
+					httpFaults["stall for ever"](w, r, next)
+					return
+				}
+				next.ServeHTTP(w, r)
+			}))
+			id := w.launch("work 5s; say " + word)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			task, err := w.m.Wait(ctx, id)
+			require.NoError(t, err)
+			require.Equal(t, subagent.Completed, task.Status, "%v", task.Reason)
+			f.faults(nil)
+			w.settle()
+			w.close()
+			w.check(false)
+		})
 	}
 }
 

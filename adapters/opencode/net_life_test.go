@@ -159,6 +159,37 @@ func TestNetPermissionIsSeenAfterGap(t *testing.T) {
 	}
 }
 
+// The look for it is made again if it fails.
+func TestNetPermissionIsAskedForAgain(t *testing.T) {
+	for _, op := range []string{"permissions", "questions"} {
+		for _, name := range []string{"503", "late headers", "garbage"} {
+			t.Run(op+"/"+name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					f := newFake(t)
+					f.streamFaults(func(nth int) streamFault { return map[bool]streamFault{true: missing("permission.asked")}[nth == 1] })
+					f.faults(once(op, 3, httpFaults[name]))
+					w := newNetWorld(t, f)
+					id := w.launch("ask; say thanks")
+					time.Sleep(time.Second)
+					synctest.Wait()
+					f.net.cut()
+					time.Sleep(5 * time.Minute)
+					synctest.Wait()
+					task, err := w.m.Get(id)
+					require.NoError(t, err)
+					require.Equal(t, subagent.InputNeeded, task.Status)
+					require.Equal(t, 4, f.called(op), "until it works, and not once more")
+					_, err = w.m.Cancel(t.Context(), id, subagent.CancelOptions{})
+					require.NoError(t, err)
+					w.settle()
+					w.close()
+					w.check(false)
+				})
+			})
+		}
+	}
+}
+
 // A call beside the stream that does not come back does not keep the stream from being
 // read.
 func TestNetEventsAreHeardWhileCallsHang(t *testing.T) {

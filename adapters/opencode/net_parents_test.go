@@ -216,6 +216,64 @@ func TestNetTracked(t *testing.T) {
 	}
 }
 
+// Once its task is over, who stops a later turn of it is told of as for any parent.
+func TestNetTrackedIsInterrupted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		w := newNetWorld(t, f)
+		v := newVisitor(t, f)
+		m, err := subagent.New(w.oc, subagent.Config{Interrupted: subagent.InterruptedStopAll})
+		require.NoError(t, err)
+		defer m.Close()
+		go func() { _ = w.oc.Run(t.Context(), m.HandleEvent) }()
+		id := subagent.SessionID(v.create(`{}`))
+		v.prompt(string(id), "SCRIPT: work 5s; say theirs")
+		time.Sleep(time.Second)
+		task, err := m.Track(t.Context(), subagent.TrackInput{Session: id, Parent: subagent.SessionID(w.parent.id), Agent: "build"})
+		require.NoError(t, err)
+		task, err = m.Wait(t.Context(), task.ID)
+		require.NoError(t, err)
+		require.Equal(t, "theirs", task.Result.Text)
+		below, err := m.Launch(t.Context(), subagent.LaunchInput{Parent: id, Agent: "build", Prompt: "SCRIPT: work 1h"})
+		require.NoError(t, err)
+		v.prompt(string(id), "SCRIPT: work 1h")
+		time.Sleep(time.Second)
+		v.call(200, "POST", "/session/"+string(id)+"/abort?directory=/d", "")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		below, err = m.Get(below.ID)
+		require.NoError(t, err)
+		require.ErrorIs(t, below.Reason, subagent.ByUser)
+		w.leave()
+	})
+}
+
+// One that waited for a permission before it was tracked is shown as that.
+func TestNetTrackedWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		w := newNetWorld(t, f)
+		v := newVisitor(t, f)
+		id := v.create(`{}`)
+		v.prompt(id, "SCRIPT: ask || say new")
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		task, err := w.m.Track(t.Context(), subagent.TrackInput{Session: subagent.SessionID(id), Parent: subagent.SessionID(w.parent.id), Agent: "build"})
+		require.NoError(t, err)
+		time.Sleep(heartbeat + time.Second)
+		synctest.Wait()
+		task, err = w.m.Get(task.ID)
+		require.NoError(t, err)
+		require.Equal(t, subagent.InputNeeded, task.Status)
+		asked := decode[[]struct{ ID string }](t, v.call(200, "GET", "/permission?directory=/d", ""))
+		v.call(200, "POST", "/permission/"+asked[0].ID+"/reply", `{"reply":"once"}`)
+		w.settle()
+		w.said(task.ID, "new")
+		require.NoError(t, w.m.Close())
+		w.leave()
+	})
+}
+
 // A user who stops a parent's turn is told of as that; our own stopping of a child is not,
 // nor that of a session that rests.
 func TestNetInterrupted(t *testing.T) {

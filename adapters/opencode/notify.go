@@ -169,7 +169,7 @@ func (h *host) before(ctx context.Context, n subagent.Notification) ([]message, 
 	later := n.Handover == subagent.HandWake
 	known, reached := false, !again && !later
 	all, err := h.back(ctx, "notify", n.Parent, 20, func(page []message) bool {
-		known = known || slices.ContainsFunc(page, func(m message) bool { return m.Info.Role == "user" && m.Info.Model != nil })
+		known = known || slices.ContainsFunc(page, saysModel)
 		reached = reached || slices.ContainsFunc(page, func(m message) bool { return m.Info.ID == since || notice{n.ID}.written(m) })
 		return known && reached
 	})
@@ -199,11 +199,14 @@ func goneOr(err error) (subagent.Delivery, error) {
 	return subagent.Unknown, err
 }
 
+// saysModel reports whether a message says for which agent and model it is.
+func saysModel(m message) bool { return m.Info.Role == "user" && m.Info.Model != nil }
+
 // asBefore is a prompt for the agent and model, and with the system text, that the
 // session was last prompted with. The server would go back to its defaults.
 func asBefore(messages []message) (p prompt) {
 	for _, m := range slices.Backward(messages) {
-		if m.Info.Role == "user" && m.Info.Model != nil {
+		if saysModel(m) {
 			p.Agent, p.Variant, p.System = m.Info.Agent, m.Info.Model.Variant, m.Info.System
 			p.Model = &model{Provider: m.Info.Model.Provider, Model: m.Info.Model.Model}
 			return p

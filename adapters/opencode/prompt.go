@@ -20,14 +20,13 @@ const metaKey = "subagent"
 
 // prompt is the body of a prompt.
 type prompt struct {
-	MessageID string          `json:"messageID,omitempty"` // of a message that is there already
-	Parts     []textPart      `json:"parts"`               // added to it
-	Model     *model          `json:"model,omitempty"`
-	Agent     string          `json:"agent,omitempty"`
-	Variant   string          `json:"variant,omitempty"`
-	System    string          `json:"system,omitempty"`
-	Tools     map[string]bool `json:"tools,omitempty"`
-	NoReply   bool            `json:"noReply,omitempty"`
+	MessageID string     `json:"messageID,omitempty"` // of a message that is there already
+	Parts     []textPart `json:"parts"`               // added to it
+	Model     *model     `json:"model,omitempty"`
+	Agent     string     `json:"agent,omitempty"`
+	Variant   string     `json:"variant,omitempty"`
+	System    string     `json:"system,omitempty"`
+	NoReply   bool       `json:"noReply,omitempty"`
 }
 
 // sameAs reports whether both are for the same agent and model, with the same system text.
@@ -77,7 +76,7 @@ func text(s string, m mark) []textPart {
 func (h *host) Send(ctx context.Context, id subagent.SessionID, p subagent.Prompt) (any, error) {
 	s, err := h.find(ctx, "prompt", id)
 	if err != nil {
-		return nil, err
+		return nil, notYet(err)
 	}
 	body := prompt{Agent: p.Agent, Variant: p.Variant, System: p.System}
 	if p.Model != "" {
@@ -87,8 +86,8 @@ func (h *host) Send(ctx context.Context, id subagent.SessionID, p subagent.Promp
 		}
 		body.Model = &model{Provider: provider, Model: name}
 	}
-	if !maps.Equal(p.Tools, s.tools) {
-		body.Tools = p.Tools
+	if err := h.switchOff(ctx, id, s, p.Tools); err != nil {
+		return nil, notYet(err)
 	}
 	h.warmUp(ctx, s.dir)
 	t, _ := ctx.Value(turnKey{}).(*turn)
@@ -97,10 +96,37 @@ func (h *host) Send(ctx context.Context, id subagent.SessionID, p subagent.Promp
 	}
 	body.Parts = text(p.Text, mark{Prompt: t.mark, Task: p.Task})
 	h.mu.Lock()
-	s.turn = t
+	s.turn, s.tools = t, p.Tools
 	h.sessions[id] = s
 	h.mu.Unlock()
 	return t.mark, h.post(ctx, "prompt", id, s.dir, body)
+}
+
+// switchOff denies what a prompt switches off in a session that was not made with that. In
+// the prompt itself the tools would take the place of all rules that the session has; what
+// they switch on is as those say.
+func (h *host) switchOff(ctx context.Context, id subagent.SessionID, s *session, tools map[string]bool) error {
+	if maps.Equal(tools, s.tools) {
+		return nil
+	}
+	denied := slices.DeleteFunc(rulesOf(nil, tools), func(r Rule) bool { return r.Action == "allow" })
+	if len(denied) == 0 {
+		return nil
+	}
+	c := of("prompt", "PATCH", id, "").in(s.dir)
+	c.body = map[string]any{"permission": denied}
+	_, err := h.api.do(ctx, c, new(wireSession))
+	return err
+}
+
+// notYet marks an error of what comes before a prompt, where it would be taken for one
+// after which the prompt may arrive.
+func notYet(err error) error {
+	var said *subagent.SessionError
+	if errors.As(err, &said) && (said.Class == subagent.ClassUnavailable || said.Class == subagent.ClassRateLimited) {
+		return fmt.Errorf("%w: %w", subagent.ErrNotSent, err)
+	}
+	return err
 }
 
 // LastPrompt names the newest message that asked for an answer, as far as can be told: one
@@ -130,7 +156,7 @@ func (h *host) LastPrompt(ctx context.Context, id subagent.SessionID) (any, erro
 type messageID string
 
 // joins has the events of a session be those of the turn that Attach waits for. The steps
-// that it has made so far may go on.
+// that it has made so far may go on, and it may wait for an answer by now.
 func (h *host) joins(ctx context.Context, id subagent.SessionID, s *session, steps []message) {
 	t, _ := ctx.Value(turnKey{}).(*turn)
 	if t == nil { // the Attach that is embedded in Client was called
@@ -142,21 +168,34 @@ func (h *host) joins(ctx context.Context, id subagent.SessionID, s *session, ste
 	for _, m := range steps {
 		t.steps[m.Info.ID] = true
 	}
+	s.passing = s.passing || h.sessions[id] == nil
 	s.turn = t
 	h.sessions[id] = s
+	remember(h.unasked, s.dir, true)
 }
 
 // turnKey is where Send finds the turn that Prompt began: a Prompt that is refused, as
 // the session has another turn, must not end what is known of that one.
 type turnKey struct{}
 
-// turnIsOver forgets what is known of a turn's events.
+// turnIsOver forgets what is known of a turn's events; and of a session that was only
+// watched, which nobody releases, and whose next turns are its user's to stop.
 func (h *host) turnIsOver(id subagent.SessionID, t *turn) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if s := h.sessions[id]; s != nil && s.turn == t {
-		s.turn = nil
+	s := h.sessions[id]
+	if s == nil || s.turn != t {
+		return
 	}
+	if s.turn = nil; s.passing {
+		h.passLocked(id, s)
+	}
+}
+
+// passLocked keeps of a session where it is.
+func (h *host) passLocked(id subagent.SessionID, s *session) {
+	delete(h.sessions, id)
+	remember(h.dirs, id, s.dir)
 }
 
 // post writes a message into a session.
@@ -167,9 +206,11 @@ func (h *host) post(ctx context.Context, op string, id subagent.SessionID, dir s
 	return err
 }
 
-// Steer puts a message into a turn that goes on. Without a reply asked for: if the turn
-// ends before it looks, the message waits for the next one and starts none.
-func (h *host) Steer(ctx context.Context, id subagent.SessionID, message string) error {
+// Steer puts a message into a turn that goes on, which stays with the agent, the model and
+// the system text that it has: from its next step on it is as its newest message says.
+// Without a reply asked for: if the turn ends before it looks, the message waits for the
+// next one and starts none.
+func (h *host) Steer(ctx context.Context, id subagent.SessionID, say string) error {
 	s, err := h.find(ctx, "steer", id)
 	if err != nil {
 		return err
@@ -181,5 +222,11 @@ func (h *host) Steer(ctx context.Context, id subagent.SessionID, message string)
 	if all[id] != subagent.HostBusy && all[id] != subagent.HostRetrying {
 		return h.api.wrong(of("steer", "POST", id, ""), subagent.ClassInvalid, errors.New("no turn of the session goes on"))
 	}
-	return h.post(ctx, "steer", id, s.dir, prompt{Parts: text(message, mark{Steer: true}), NoReply: true})
+	messages, err := h.back(ctx, "steer", id, 5, func(page []message) bool { return slices.ContainsFunc(page, saysModel) })
+	if err != nil {
+		return err
+	}
+	body := asBefore(messages)
+	body.Parts, body.NoReply = text(say, mark{Steer: true}), true
+	return h.post(ctx, "steer", id, s.dir, body)
 }

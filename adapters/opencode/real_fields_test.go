@@ -37,18 +37,26 @@ func TestRealEveryField(t *testing.T) {
 	require.Equal(t, []string{"plan", "be brief", "fake", "other", "high"}, []string{prompt.Agent, prompt.System, prompt.Model.ProviderID, prompt.Model.ModelID, prompt.Model.Variant})
 }
 
-// A message into a turn that goes on is answered in it; one to a session that rests is
-// refused.
+// A message into a turn that goes on is answered in it, by the agent that was asked; one to
+// a session that rests is refused.
 func TestRealSteer(t *testing.T) {
 	t.Parallel()
 	s := shared(t)
 	parent := s.createSession(s.newDir(t), nil)
 	m, client := manage(t, s, opencode.Config{}, subagent.Config{})
-	task := launch(t, m, parent, "SCRIPT: slow 20 100ms")
+	task := launch(t, m, parent, "SCRIPT: slow 20 100ms", func(in *subagent.LaunchInput) { in.Agent, in.System = "plan", "be brief" })
 	task = until(t, s, m, task.ID, "it speaks", func(task subagent.Task) bool { return !task.Progress.LastActivity.IsZero() })
 	require.NoError(t, client.Steer(t.Context(), task.Session, "SCRIPT: say as you wish"))
 	ended := wait(t, m, task)
 	require.Equal(t, "as you wish", ended.Result.Text, "%v", ended.Reason)
+	var messages []struct {
+		Info struct{ Role, Agent, System string }
+	}
+	s.call(http.MethodGet, "/session/"+string(task.Session)+"/message", parent.Directory, nil, &messages)
+	for _, message := range messages {
+		require.Equal(t, "plan", message.Info.Agent)
+		require.Equal(t, message.Info.Role == "user", message.Info.System == "be brief")
+	}
 	require.Error(t, client.Steer(t.Context(), task.Session, "too late"))
 }
 

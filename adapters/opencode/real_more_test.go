@@ -63,6 +63,29 @@ func TestRealToolsOfALaunch(t *testing.T) {
 	}, made.Permission)
 }
 
+// A session that was made elsewhere keeps its rules when it is prompted with tools that are
+// switched off, which come after them.
+func TestRealToolsOfATrackedSession(t *testing.T) {
+	t.Parallel()
+	s := shared(t)
+	dir := s.newDir(t)
+	parent := s.createSession(dir, nil)
+	theirs := opencode.Rule{Permission: "edit", Pattern: "*", Action: "deny"}
+	session := s.createSession(dir, object{"permission": []opencode.Rule{theirs}})
+	s.prompt(session, "SCRIPT: say before")
+	s.waitIdle(session)
+	m, _ := manage(t, s, opencode.Config{}, subagent.Config{Tools: map[string]bool{"bash": false, "webfetch": true}})
+	task, err := m.Track(t.Context(), subagent.TrackInput{Parent: parentOf(parent), Session: parentOf(session), Agent: "build"})
+	require.NoError(t, err)
+	wait(t, m, task)
+	task, err = m.Resume(t.Context(), task.ID, subagent.ResumeInput{Prompt: "SCRIPT: say after"})
+	require.NoError(t, err)
+	require.Equal(t, "after", wait(t, m, task).Result.Text)
+	var now struct{ Permission []opencode.Rule }
+	s.call(http.MethodGet, "/session/"+session.ID, dir, nil, &now)
+	require.Equal(t, []opencode.Rule{theirs, {Permission: "bash", Pattern: "*", Action: "deny"}}, now.Permission)
+}
+
 // Cancels that come before, while and after a prompt is taken: no turn is left.
 func TestRealCancelRaces(t *testing.T) {
 	t.Parallel()

@@ -84,6 +84,7 @@ func TestServerHasWhatTheAdapterCalls(t *testing.T) {
 	for _, used := range [][2]string{
 		{"post", "/session"},
 		{"get", "/session/{sessionID}"},
+		{"patch", "/session/{sessionID}"},
 		{"delete", "/session/{sessionID}"},
 		{"post", "/session/{sessionID}/prompt_async"},
 		{"get", "/session/{sessionID}/message"},

@@ -8,7 +8,6 @@ import (
 	"io"
 	"slices"
 	"sync"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -30,13 +29,13 @@ var statuses = map[string]subagent.HostStatus{
 }
 
 // Statuses asks once for each directory that the sessions are in: an answer is about
-// one directory, and lists who does not rest. A directory that can't be asked says
-// nothing of the others.
+// one directory, and lists who does not rest. A directory that can't be asked, or a
+// session whose directory can't be, says nothing of the others.
 func (h *host) Statuses(ctx context.Context, of []subagent.SessionID) (map[subagent.SessionID]subagent.HostStatus, error) {
 	all := map[subagent.SessionID]subagent.HostStatus{}
 	in := map[string][]subagent.SessionID{}
 	for _, id := range of {
-		s, err := h.find(ctx, "status", id)
+		s, err := h.placeOf(ctx, id)
 		all[id] = subagent.HostIdle
 		switch {
 		case err == nil:
@@ -70,13 +69,16 @@ func (h *host) Statuses(ctx context.Context, of []subagent.SessionID) (map[subag
 	return all, nil
 }
 
+// placeOf finds a session, and leaves time to ask where the others are.
+func (h *host) placeOf(ctx context.Context, id subagent.SessionID) (*session, error) {
+	ctx, cancel := h.api.half(ctx)
+	defer cancel()
+	return h.find(ctx, "status", id)
+}
+
 // status says where sessions of a directory are; those that rest may be missing.
 func (h *host) status(ctx context.Context, dir string, of ...subagent.SessionID) (found map[subagent.SessionID]subagent.HostStatus, err error) {
-	most := h.api.timeout
-	if end, ok := ctx.Deadline(); ok { // one that hangs leaves the others their say
-		most = min(most, time.Until(end)/2)
-	}
-	ctx, cancel := context.WithTimeout(ctx, most)
+	ctx, cancel := h.api.half(ctx)
 	defer cancel()
 	c := call{op: "status", method: "GET", path: "/session/status"}.in(dir)
 	res, err := h.api.send(ctx, c)

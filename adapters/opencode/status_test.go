@@ -132,3 +132,20 @@ func TestStatusesBesideAHangingDirectory(t *testing.T) {
 		require.Equal(t, map[subagent.SessionID]subagent.HostStatus{"ses_1": subagent.HostIdle, "ses_2": subagent.HostUnreachable}, all)
 	})
 }
+
+// Nor does a session that was not made here, and can't be read, cost all others theirs.
+func TestStatusesBesideAHangingSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){
+			"GET /session/ses_1": hang, "GET /session/ses_3": hang, "GET /session/status": always(200, `{"ses_2":{"type":"busy"}}`),
+		}}
+		oc := over(t, s, Config{})
+		oc.host.sessions["ses_2"] = &session{dir: "/a"}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		all, err := oc.host.Statuses(ctx, []subagent.SessionID{"ses_1", "ses_2", "ses_3"})
+		require.NoError(t, err)
+		require.NoError(t, ctx.Err(), "too late to count")
+		require.Equal(t, map[subagent.SessionID]subagent.HostStatus{"ses_1": subagent.HostUnreachable, "ses_2": subagent.HostBusy, "ses_3": subagent.HostUnreachable}, all)
+	})
+}

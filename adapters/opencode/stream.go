@@ -48,7 +48,7 @@ func (h *host) listen(ctx context.Context, handle func(subagent.SessionEvent), g
 				handle(e)
 			}
 		}, func(e event) {
-			for _, e := range h.hear(e) {
+			for _, e := range append(h.hear(e), h.askAgain(ctx)...) {
 				handle(e)
 			}
 		})
@@ -104,11 +104,12 @@ func (h *host) follow(ctx context.Context, opened func(), hear func(event)) erro
 			}
 			return h.api.wrong(c, subagent.ClassUnavailable, err)
 		}
-		watchdog.Reset(silence)
+		watchdog.Stop()
 		var in envelope
 		if json.Unmarshal([]byte(e.Data), &in) == nil {
 			hear(in.Payload)
 		}
+		watchdog.Reset(silence)
 	}
 	return h.api.wrong(c, subagent.ClassUnavailable, errEnded)
 }
