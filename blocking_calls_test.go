@@ -92,22 +92,24 @@ func TestBlockingAbort(t *testing.T) {
 		require.Zero(t, time.Since(began), "one that is refused is not")
 		h.abort = nil
 	})
-	synctest.Test(t, func(t *testing.T) {
-		h := newSlowHost()
-		h.send = func(_ context.Context, id SessionID) error {
-			time.Sleep(time.Second)
-			h.is(id, HostBusy)
-			return nil
-		}
-		m, task := blocked(t, h, BlockingConfig{})
-		ended, err := m.Cancel(t.Context(), task.ID, CancelOptions{})
-		require.NoError(t, err)
-		require.Nil(t, ended.Attempts[0].Unstopped)
-		pass(time.Minute)
-		all, err := h.Statuses(t.Context(), nil)
-		require.NoError(t, err)
-		require.Equal(t, HostIdle, all[task.Session])
-	})
+	for _, took := range []time.Duration{settleWait / 2, 2 * settleWait} { // the manager aborts once more in between
+		synctest.Test(t, func(t *testing.T) {
+			h := newSlowHost()
+			h.send = func(_ context.Context, id SessionID) error {
+				time.Sleep(took)
+				h.is(id, HostBusy)
+				return nil
+			}
+			m, task := blocked(t, h, BlockingConfig{})
+			ended, err := m.Cancel(t.Context(), task.ID, CancelOptions{})
+			require.NoError(t, err)
+			require.Nil(t, ended.Attempts[0].Unstopped)
+			pass(time.Minute)
+			all, err := h.Statuses(t.Context(), nil)
+			require.NoError(t, err)
+			require.Equal(t, HostIdle, all[task.Session], took)
+		})
+	}
 }
 
 // Scenarios 89, 91 and 92: one status call for all sessions, never two at a time, a

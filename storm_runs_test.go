@@ -34,6 +34,7 @@ type run struct {
 	in        subagent.LaunchInput
 	again     bool   // asked for by Resume, or by Track: it may not be its task's first
 	stays     []stay // below whom it was, in order
+	found     []stay // where a Track found it that wanted it there, as far as is known
 	prompted  bool
 	overtaken bool // its Prompt reaches the host after its Abort
 	asked     time.Time
@@ -197,6 +198,7 @@ func (s *storm) goesOn(r *run) {
 // moved takes in that a run has another parent.
 func (s *storm) moved(r *run, to subagent.SessionID) {
 	if r.parent() == to {
+		r.found = append(r.found, stay{time.Now(), to})
 		return
 	}
 	if _, root, _ := s.trace(to); root != s.rootOf(r.of) {
@@ -205,18 +207,36 @@ func (s *storm) moved(r *run, to subagent.SessionID) {
 	r.stays = append(r.stays, stay{time.Now(), to})
 }
 
-// moves is how often a task has come to another parent.
-func (l *life) moves() (n int) {
-	last := l.runs[0].stays[0].parent
+// moves is how often a task has come to another parent, at least and at most: of several
+// calls in one instant, some of which may have found it where they wanted it, only the
+// manager knows which was first.
+func (l *life) moves() (least, most int) {
+	var stays, found []stay
 	for _, r := range l.runs {
-		for _, st := range r.stays {
-			if st.parent != last {
-				n++
-			}
-			last = st.parent
-		}
+		stays, found = append(stays, r.stays...), append(found, r.found...)
 	}
-	return n
+	parent, calls := stays[0].parent, -1 // the first began it
+	for i, st := range stays {
+		calls++
+		if i+1 < len(stays) && stays[i+1].from.Equal(st.from) {
+			continue
+		}
+		for _, f := range found {
+			if f.from.Equal(st.from) {
+				calls++
+			}
+		}
+		moved := 0
+		if st.parent != parent {
+			moved = 1
+		}
+		least += moved
+		if most += moved; calls > 1 {
+			most += calls - moved
+		}
+		parent, calls = st.parent, 0
+	}
+	return least, most
 }
 
 // treeOf is how many tasks there are below a task, and itself.
@@ -270,15 +290,16 @@ func (s *storm) tookUnseen(r *run, at time.Time) {
 // knows.
 func (s *storm) inOrder(r *run, to subagent.SessionID) {
 	last := r.stays[len(r.stays)-1]
-	i := slices.IndexFunc(r.stays, func(o stay) bool { return o.parent == to && o.from.Equal(last.from) })
 	if last.parent == to {
 		return
 	}
-	if i < 0 {
+	fits := func(o stay) bool { return o.parent == to && o.from.Equal(last.from) }
+	if i := slices.IndexFunc(r.stays[1:], fits); i >= 0 {
+		r.stays = slices.Delete(r.stays, i+1, i+2)
+	} else if !slices.ContainsFunc(r.found, fits) {
 		s.wrong("task %s is below %q, and was put below %q", r.of.id, to, last.parent)
-		i = 0
 	}
-	r.stays = append(slices.Delete(r.stays, i, i+1), stay{last.from, to})
+	r.stays = append(r.stays, stay{last.from, to})
 }
 
 // below are the parents that a task, or with upTo one of its runs and those before it, may
