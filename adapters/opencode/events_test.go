@@ -1,7 +1,9 @@
 package opencode
 
 import (
+	"context"
 	"encoding/json"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -183,5 +185,31 @@ func TestDeletedSessionIsForgotten(t *testing.T) {
 		found, err := h.find(t.Context(), "abort", "ses_1")
 		require.NoError(t, err, "nothing is asked")
 		require.Equal(t, "/d", found.dir)
+	}
+}
+
+// Nor is anything kept of one that is released, of whose deletion the server tells too:
+// before it answers, or after.
+func TestReleasedSessionIsForgotten(t *testing.T) {
+	for _, early := range []bool{true, false} {
+		h := child(t)
+		h.turnIsOver("ses_1", h.sessions["ses_1"].turn)
+		tell := func() {
+			h.hear(event{Type: "session.deleted", Properties: json.RawMessage(`{"sessionID":"ses_1","info":{"id":"ses_1"}}`)})
+		}
+		s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){"DELETE /session/ses_1": func(*http.Request) (*http.Response, error) {
+			if early {
+				tell()
+			}
+			return reply(200, "true"), nil
+		}}}
+		h.api = over(t, s, Config{}).host.api
+		h.rest = func(context.Context, subagent.SessionID) error { return nil }
+		require.NoError(t, h.Release(t.Context(), "ses_1"))
+		if !early {
+			tell()
+		}
+		require.Empty(t, h.sessions)
+		require.Empty(t, h.dirs, "it would take the place of one that is needed")
 	}
 }

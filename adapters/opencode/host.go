@@ -242,6 +242,7 @@ func (h *host) Release(ctx context.Context, id subagent.SessionID) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.sessions, id)
+	delete(h.dirs, id) // the server may have told of the deletion before it replied
 	if h.cfg.Keep {
 		return errors.ErrUnsupported // it was not given up: a prompt that comes late would find it
 	}
