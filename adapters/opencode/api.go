@@ -152,10 +152,11 @@ func readOn(begun []byte, r io.Reader, most int, callOff func()) ([]byte, error)
 }
 
 // A large reply may bring fewer than so many bytes for so long: a third of what it needs to
-// be whole within the time that a call has by default.
+// be whole within the time that a call has by default. One look may read several of them, and
+// has to wait each time for all that stall.
 const (
-	stall   = 3 * time.Second
-	trickle = 32 << 10
+	stall   = time.Second
+	trickle = 12 << 10
 )
 
 // watched is a reader that says so when that much has come.

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -212,4 +214,28 @@ func TestReleasedSessionIsForgotten(t *testing.T) {
 		require.Empty(t, h.sessions)
 		require.Empty(t, h.dirs, "it would take the place of one that is needed")
 	}
+}
+
+// What can't be read, one of a directory or all of it, keeps nothing else from being asked.
+func TestAskingBesideWhatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){
+			"GET /permission": hang,
+			"GET /question": func(r *http.Request) (*http.Response, error) {
+				if r.URL.Query().Get("directory") == "/a" {
+					return hang(r)
+				}
+				time.Sleep(100 * time.Millisecond)
+				return reply(200, `[{"id":"que_1","sessionID":"ses_2","questions":[{"question":"which?"}]}]`), nil
+			},
+		}}
+		h := over(t, s, Config{}).host
+		for id, dir := range map[subagent.SessionID]string{"ses_1": "/a", "ses_2": "/b"} {
+			h.sessions[id] = &session{dir: dir, turn: newTurn("m")}
+			h.unasked[dir] = true
+		}
+		require.Equal(t, []subagent.SessionEvent{{Kind: subagent.EventQuestion, Session: "ses_2", Text: "which?"}}, h.askAgain(t.Context()))
+		require.Equal(t, map[string]bool{"/a": true, "/b": true}, h.unasked, "asked again, later")
+		require.Empty(t, h.askAgain(t.Context()))
+	})
 }

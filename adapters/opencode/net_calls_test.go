@@ -69,7 +69,8 @@ func TestNetStalledRepliesHoldUpNoOther(t *testing.T) {
 		fault   fault
 	}{
 		{1, 3 << 20, httpFaults["stall for ever"]}, {3, 5 << 18, httpFaults["stall for ever"]},
-		{1, 3 << 20, trickling}, {3, 3 << 20, trickling},
+		{1, 2<<20 + 2<<12, httpFaults["stall for ever"]}, // as soon as it is large
+		{3, 3 << 20, httpFaults["stall for ever"]}, {3, 3 << 20, trickling},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFake(t)
@@ -95,7 +96,7 @@ func TestNetStalledRepliesHoldUpNoOther(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			task, err := w.m.Wait(ctx, id)
-			require.NoError(t, err)
+			require.NoError(t, err, "%d of %d bytes", c.n, c.size)
 			require.Equal(t, subagent.Completed, task.Status, "%v", task.Reason)
 			f.faults(nil)
 			w.settle()
