@@ -277,6 +277,30 @@ func TestDeletedAfterItsEnd(t *testing.T) {
 	})
 }
 
+// So does what one that has ended too had left running below it: its own notice has said
+// that it goes on.
+func TestDeletedAboveWhatHasEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		box := &inbox{}
+		m := newManager(t, timed(), Config{Notifier: box, Retention: keepAll, Spawn: SpawnLimits{Depth: 4}})
+		chain := []TaskID{}
+		parent := SessionID("p")
+		for _, takes := range []string{"1s", "2s", "1h", "1h"} {
+			chain = append(chain, launch(t, m, taking(parent, takes)).ID)
+			synctest.Wait()
+			parent = get(t, m, chain[len(chain)-1]).Session
+		}
+		pass(10 * time.Second)
+		require.Equal(t, 1, m.Pending("p").Live, "of what was left running it will be told")
+		m.HandleEvent(event(get(t, m, chain[0]).Session, EventDeleted))
+		pass(time.Minute)
+		require.ErrorIs(t, get(t, m, chain[2]).Reason, SessionDeleted)
+		require.ErrorIs(t, get(t, m, chain[3]).Reason, ParentGone)
+		require.ElementsMatch(t, chain[:3], toldTo("p", box.all()))
+		require.True(t, box.all()[len(box.all())-1].Final)
+	})
+}
+
 // Scenario 168: a parent that was busy is told when it idles, once; scenario 171: the
 // idling that follows our own delivery has nothing sent.
 func TestIdleParentIsToldAtOnce(t *testing.T) {

@@ -212,7 +212,7 @@ func (m *BackgroundManager) waitAll(ctx context.Context, by caller, f Filter) ([
 }
 
 // copies are snapshots of tasks that a caller has waited for, made in pages so that
-// many hold nobody up. Meanwhile one may have gone on: then there are none.
+// many hold nobody up. One may have gone on meanwhile: then not all have ended.
 func (m *BackgroundManager) copies(by caller, tasks []*task) (list []Task, ended bool) {
 	list, ended = make([]Task, 0, len(tasks)), true
 	for page := range slices.Chunk(tasks, waitPage) {

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -155,6 +156,31 @@ func TestWaitAllReturnsEndedTasks(t *testing.T) {
 		g.Wait()
 		require.Zero(t, live.Load(), "in round %d", round)
 	}
+}
+
+// Nor beside resumes, which come between the pages in which many are copied.
+func TestWaitAllBesideResumes(t *testing.T) {
+	m := newManager(t, &stub{}, Config{Keys: KeyLimits{Default: Off}, Spawn: SpawnLimits{LivePerRoot: Off}, Retention: keepAll})
+	var last TaskID
+	for range 3 * waitPage {
+		last = launch(t, m, work("p")).ID
+	}
+	var over atomic.Bool
+	var g sync.WaitGroup
+	g.Go(func() {
+		for !over.Load() {
+			_, _ = m.Resume(t.Context(), last, ResumeInput{Prompt: "again"})
+		}
+	})
+	for range 200 {
+		tasks, err := m.WaitAll(t.Context(), Filter{Parent: "p"})
+		assert.NoError(t, err)
+		if !assert.True(t, len(tasks) == 3*waitPage && tasks[len(tasks)-1].Status.Terminal()) {
+			break
+		}
+	}
+	over.Store(true)
+	g.Wait()
 }
 
 // One that goes on before it is copied is waited for again.

@@ -140,29 +140,39 @@ func (a *api) half(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 // readOn reads what follows on what was read, until there is so much of both. It takes
-// the memory for all of it at once: what grows is held twice while it does. If nothing
-// comes for a while it is called off, since others wait.
+// the memory for all of it at once: what grows is held twice while it does. If next to
+// nothing comes for a while it is called off, since others wait.
 func readOn(begun []byte, r io.Reader, most int, callOff func()) ([]byte, error) {
 	watchdog := time.AfterFunc(stall, callOff)
 	defer watchdog.Stop()
 	all := bytes.NewBuffer(make([]byte, 0, most+bytes.MinRead))
 	_, _ = all.Write(begun)
-	_, err := all.ReadFrom(io.LimitReader(watched{r, watchdog}, int64(most-len(begun))))
+	_, err := all.ReadFrom(io.LimitReader(&watched{Reader: r, watchdog: watchdog}, int64(most-len(begun))))
 	return all.Bytes(), err
 }
 
-// stall is how long a large reply may bring nothing.
-const stall = 3 * time.Second
+// A large reply may bring fewer than so many bytes for so long: a third of what it needs to
+// be whole within the time that a call has by default. One look may read several of them, and
+// has to wait each time for all that stall.
+const (
+	stall   = time.Second
+	trickle = 12 << 10
+)
 
-// watched is a reader that says so before it waits for more.
+// watched is a reader that says so when that much has come.
 type watched struct {
 	io.Reader
 	watchdog *time.Timer
+	since    int // bytes, since it said so
 }
 
-func (w watched) Read(p []byte) (int, error) {
-	w.watchdog.Reset(stall)
-	return w.Reader.Read(p)
+func (w *watched) Read(p []byte) (n int, err error) {
+	n, err = w.Reader.Read(p)
+	if w.since += n; w.since >= trickle {
+		w.since = 0
+		w.watchdog.Reset(stall)
+	}
+	return n, err
 }
 
 var (

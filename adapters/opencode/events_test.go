@@ -1,9 +1,13 @@
 package opencode
 
 import (
+	"context"
 	"encoding/json"
+	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -184,4 +188,54 @@ func TestDeletedSessionIsForgotten(t *testing.T) {
 		require.NoError(t, err, "nothing is asked")
 		require.Equal(t, "/d", found.dir)
 	}
+}
+
+// Nor is anything kept of one that is released, of whose deletion the server tells too:
+// before it answers, or after.
+func TestReleasedSessionIsForgotten(t *testing.T) {
+	for _, early := range []bool{true, false} {
+		h := child(t)
+		h.turnIsOver("ses_1", h.sessions["ses_1"].turn)
+		tell := func() {
+			h.hear(event{Type: "session.deleted", Properties: json.RawMessage(`{"sessionID":"ses_1","info":{"id":"ses_1"}}`)})
+		}
+		s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){"DELETE /session/ses_1": func(*http.Request) (*http.Response, error) {
+			if early {
+				tell()
+			}
+			return reply(200, "true"), nil
+		}}}
+		h.api = over(t, s, Config{}).host.api
+		h.rest = func(context.Context, subagent.SessionID) error { return nil }
+		require.NoError(t, h.Release(t.Context(), "ses_1"))
+		if !early {
+			tell()
+		}
+		require.Empty(t, h.sessions)
+		require.Empty(t, h.dirs, "it would take the place of one that is needed")
+	}
+}
+
+// What can't be read, one of a directory or all of it, keeps nothing else from being asked.
+func TestAskingBesideWhatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){
+			"GET /permission": hang,
+			"GET /question": func(r *http.Request) (*http.Response, error) {
+				if r.URL.Query().Get("directory") == "/a" {
+					return hang(r)
+				}
+				time.Sleep(100 * time.Millisecond)
+				return reply(200, `[{"id":"que_1","sessionID":"ses_2","questions":[{"question":"which?"}]}]`), nil
+			},
+		}}
+		h := over(t, s, Config{}).host
+		for id, dir := range map[subagent.SessionID]string{"ses_1": "/a", "ses_2": "/b"} {
+			h.sessions[id] = &session{dir: dir, turn: newTurn("m")}
+			h.unasked[dir] = true
+		}
+		require.Equal(t, []subagent.SessionEvent{{Kind: subagent.EventQuestion, Session: "ses_2", Text: "which?"}}, h.askAgain(t.Context()))
+		require.Equal(t, map[string]bool{"/a": true, "/b": true}, h.unasked, "asked again, later")
+		require.Empty(t, h.askAgain(t.Context()))
+	})
 }

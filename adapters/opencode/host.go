@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -34,10 +33,12 @@ type host struct {
 // session is what is known of a child's session until it is released.
 type session struct {
 	dir     string          // does not change
-	tools   map[string]bool // that its rules know of
+	denied  map[string]bool // tools that its rules are known to deny
 	turn    *turn           // the one that is out; nil: none
 	passing bool            // it is forgotten with its turn: nobody will release it
 }
+
+func newSession(dir string) *session { return &session{dir: dir, denied: map[string]bool{}} }
 
 // wireSession is a session as the server has it.
 type wireSession struct {
@@ -91,7 +92,11 @@ func (h *host) Create(ctx context.Context, req subagent.CreateRequest) (subagent
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.sessions[made.ID] = &session{dir: made.Directory, tools: maps.Clone(req.Tools)}
+	s := newSession(made.Directory)
+	for tool, allowed := range req.Tools {
+		s.denied[tool] = !allowed
+	}
+	h.sessions[made.ID] = s
 	return made.ID, err
 }
 
@@ -181,7 +186,7 @@ func (h *host) find(ctx context.Context, op string, id subagent.SessionID) (*ses
 		defer h.mu.Unlock()
 		remember(h.dirs, id, dir)
 	}
-	return &session{dir: dir}, nil
+	return newSession(dir), nil
 }
 
 // remembered is how much is kept of what nobody says is needed no more.
@@ -237,6 +242,7 @@ func (h *host) Release(ctx context.Context, id subagent.SessionID) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.sessions, id)
+	delete(h.dirs, id) // the server may have told of the deletion before it replied
 	if h.cfg.Keep {
 		return errors.ErrUnsupported // it was not given up: a prompt that comes late would find it
 	}

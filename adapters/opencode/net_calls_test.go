@@ -62,16 +62,23 @@ func TestNetAnswerIsTooLarge(t *testing.T) {
 	}
 }
 
-// Large replies that stall keep no other from being read for long.
+// Large replies that stall, or nearly so, keep no other from being read for long.
 func TestNetStalledRepliesHoldUpNoOther(t *testing.T) {
-	for n, size := range map[int]int{1: 3 << 20, 3: 5 << 18} {
+	for _, c := range []struct {
+		n, size int
+		fault   fault
+	}{
+		{1, 3 << 20, httpFaults["stall for ever"]}, {3, 5 << 18, httpFaults["stall for ever"]},
+		{1, 2<<20 + 2<<12, httpFaults["stall for ever"]}, // as soon as it is large
+		{3, 3 << 20, httpFaults["stall for ever"]}, {3, 3 << 20, trickling},
+	} {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFake(t)
 			f.streamFaults(always(lying))
 			w := newNetWorld(t, f)
-			word := strings.Repeat("x", size)
+			word := strings.Repeat("x", c.size)
 			stalls := map[string]bool{}
-			for range n {
+			for range c.n {
 				id := w.launch("work 5s; say " + word)
 				time.Sleep(time.Second)
 				task, err := w.m.Get(id)
@@ -80,7 +87,7 @@ func TestNetStalledRepliesHoldUpNoOther(t *testing.T) {
 			}
 			f.faults(every("messages", func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 				if stalls[r.URL.Path] {
-					httpFaults["stall for ever"](w, r, next)
+					c.fault(w, r, next)
 					return
 				}
 				next.ServeHTTP(w, r)
@@ -89,13 +96,25 @@ func TestNetStalledRepliesHoldUpNoOther(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			task, err := w.m.Wait(ctx, id)
-			require.NoError(t, err)
+			require.NoError(t, err, "%d of %d bytes", c.n, c.size)
 			require.Equal(t, subagent.Completed, task.Status, "%v", task.Reason)
 			f.faults(nil)
 			w.settle()
 			w.close()
 			w.check(false)
 		})
+	}
+}
+
+// trickling has an answer go on, after its first half, so slowly that it has no end.
+func trickling(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	rec := answered(r, next)
+	body := rec.Body.Bytes()
+	half := len(body) / 2
+	beginReply(w, rec, body[:half])
+	for ; half < len(body) && pause(r.Context(), time.Second); half++ {
+		_, _ = w.Write(body[half : half+1])
+		_ = http.NewResponseController(w).Flush()
 	}
 }
 

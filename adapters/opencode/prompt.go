@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -96,27 +95,33 @@ func (h *host) Send(ctx context.Context, id subagent.SessionID, p subagent.Promp
 	}
 	body.Parts = text(p.Text, mark{Prompt: t.mark, Task: p.Task})
 	h.mu.Lock()
-	s.turn, s.tools = t, p.Tools
+	s.turn = t
 	h.sessions[id] = s
 	h.mu.Unlock()
 	return t.mark, h.post(ctx, "prompt", id, s.dir, body)
 }
 
-// switchOff denies what a prompt switches off in a session that was not made with that. In
+// switchOff denies what a prompt switches off and the rules of its session do not yet. In
 // the prompt itself the tools would take the place of all rules that the session has; what
 // they switch on is as those say.
 func (h *host) switchOff(ctx context.Context, id subagent.SessionID, s *session, tools map[string]bool) error {
-	if maps.Equal(tools, s.tools) {
-		return nil
-	}
-	denied := slices.DeleteFunc(rulesOf(nil, tools), func(r Rule) bool { return r.Action == "allow" })
+	h.mu.Lock()
+	denied := slices.DeleteFunc(rulesOf(nil, tools), func(r Rule) bool { return r.Action == "allow" || s.denied[r.Permission] })
+	h.mu.Unlock()
 	if len(denied) == 0 {
 		return nil
 	}
 	c := of("prompt", "PATCH", id, "").in(s.dir)
 	c.body = map[string]any{"permission": denied}
-	_, err := h.api.do(ctx, c, new(wireSession))
-	return err
+	if _, err := h.api.do(ctx, c, new(wireSession)); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, r := range denied {
+		s.denied[r.Permission] = true
+	}
+	return nil
 }
 
 // notYet marks an error of what comes before a prompt, where it would be taken for one

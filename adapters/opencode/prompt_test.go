@@ -87,6 +87,29 @@ func TestToolsKeepTheRulesOfASession(t *testing.T) {
 	})
 }
 
+// What is switched off is looked at with each prompt, also in a map that its caller has
+// changed; and denied once, whatever prompts there were between.
+func TestToolsOfAMapThatChanges(t *testing.T) {
+	patched := 0
+	s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){"PATCH /session/ses_1": func(*http.Request) (*http.Response, error) {
+		patched++
+		return reply(200, `{"id":"ses_1"}`), nil
+	}}}
+	oc := over(t, s, Config{})
+	send := func(tools map[string]bool) {
+		_, err := oc.host.Send(t.Context(), "ses_1", subagent.Prompt{Text: "x", Tools: tools})
+		require.NoError(t, err)
+	}
+	tools := map[string]bool{"bash": true}
+	send(tools)
+	tools["bash"] = false
+	send(tools)
+	require.Equal(t, 1, patched)
+	send(nil)
+	send(tools)
+	require.Equal(t, 1, patched, "its rules deny that already")
+}
+
 // A prompt that did not go out, since its session could not be read, is not waited for,
 // and leaves no doubt.
 func TestPromptThatNeverWentOut(t *testing.T) {

@@ -32,18 +32,7 @@ var statuses = map[string]subagent.HostStatus{
 // one directory, and lists who does not rest. A directory that can't be asked, or a
 // session whose directory can't be, says nothing of the others.
 func (h *host) Statuses(ctx context.Context, of []subagent.SessionID) (map[subagent.SessionID]subagent.HostStatus, error) {
-	all := map[subagent.SessionID]subagent.HostStatus{}
-	in := map[string][]subagent.SessionID{}
-	for _, id := range of {
-		s, err := h.placeOf(ctx, id)
-		all[id] = subagent.HostIdle
-		switch {
-		case err == nil:
-			in[s.dir] = append(in[s.dir], id)
-		case unlessGone(err) != nil:
-			all[id] = subagent.HostUnreachable
-		}
-	}
+	in, all := h.placesOf(ctx, of)
 	var mu sync.Mutex
 	var group errgroup.Group
 	group.SetLimit(8)
@@ -69,11 +58,32 @@ func (h *host) Statuses(ctx context.Context, of []subagent.SessionID) (map[subag
 	return all, nil
 }
 
-// placeOf finds a session, and leaves time to ask where the others are.
-func (h *host) placeOf(ctx context.Context, id subagent.SessionID) (*session, error) {
+// placesOf finds the directories of sessions, with what is known of each before these are
+// asked: for which half of the time is left, however many can't be found.
+func (h *host) placesOf(ctx context.Context, of []subagent.SessionID) (in map[string][]subagent.SessionID, all map[subagent.SessionID]subagent.HostStatus) {
 	ctx, cancel := h.api.half(ctx)
 	defer cancel()
-	return h.find(ctx, "status", id)
+	in, all = map[string][]subagent.SessionID{}, map[subagent.SessionID]subagent.HostStatus{}
+	var mu sync.Mutex
+	var group errgroup.Group
+	group.SetLimit(8)
+	for _, id := range of {
+		group.Go(func() error {
+			s, err := h.find(ctx, "status", id)
+			mu.Lock()
+			defer mu.Unlock()
+			all[id] = subagent.HostIdle
+			switch {
+			case err == nil:
+				in[s.dir] = append(in[s.dir], id)
+			case unlessGone(err) != nil:
+				all[id] = subagent.HostUnreachable
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // no error is one of all
+	return in, all
 }
 
 // status says where sessions of a directory are; those that rest may be missing.

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -147,5 +149,29 @@ func TestStatusesBesideAHangingSession(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, ctx.Err(), "too late to count")
 		require.Equal(t, map[subagent.SessionID]subagent.HostStatus{"ses_1": subagent.HostUnreachable, "ses_2": subagent.HostBusy, "ses_3": subagent.HostUnreachable}, all)
+	})
+}
+
+// However many such sessions there are, time is left to ask for those that are known.
+func TestStatusesBesideManyHangingSessions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &scene{answer: map[string]func(*http.Request) (*http.Response, error){"GET /session/status": func(*http.Request) (*http.Response, error) {
+			time.Sleep(100 * time.Millisecond)
+			return reply(200, `{"ses_known":{"type":"busy"}}`), nil
+		}}}
+		want := map[subagent.SessionID]subagent.HostStatus{"ses_known": subagent.HostBusy}
+		for i := range 20 {
+			id := subagent.SessionID(fmt.Sprint("ses_", i))
+			s.answer["GET /session/"+string(id)] = hang
+			want[id] = subagent.HostUnreachable
+		}
+		oc := over(t, s, Config{})
+		oc.host.sessions["ses_known"] = &session{dir: "/a"}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		all, err := oc.host.Statuses(ctx, slices.Sorted(maps.Keys(want)))
+		require.NoError(t, err)
+		require.NoError(t, ctx.Err())
+		require.Equal(t, want, all)
 	})
 }
