@@ -33,6 +33,7 @@ type run struct {
 	origin    string // whose call began it, or was to: it is the task's Origin
 	in        subagent.LaunchInput
 	again     bool   // asked for by Resume, or by Track: it may not be its task's first
+	keeps     bool   // asked for without a parent: it has the one its task had by then
 	stays     []stay // below whom it was, in order
 	found     []stay // where a Track found it that wanted it there, as far as is known
 	prompted  bool
@@ -135,7 +136,7 @@ func (s *storm) asksAgain(l *life, name string, parent subagent.SessionID, silen
 		name += "+"
 	}
 	r := s.opens(l, name, in)
-	r.again = true
+	r.again, r.keeps = true, parent == ""
 	return r
 }
 
@@ -170,6 +171,9 @@ func (s *storm) begins(l *life, t subagent.Task) *run {
 		r = &run{origin: t.Origin, answers: map[subagenttest.Op]outcome{}, stays: []stay{{time.Now(), t.Parent}}}
 	}
 	r.of, r.number = l, t.Run
+	if r.keeps && t.Parent != r.parent() && l.wasBelow(t.Parent) {
+		s.keepsBelow(r, t.Parent)
+	}
 	if l.theirs && t.Run == 1 {
 		l.session, s.bySess[t.Session] = t.Session, l
 	}
@@ -181,6 +185,21 @@ func (s *storm) begins(l *life, t subagent.Task) *run {
 		b.cur = nil // went to the next above when the last run ended
 	}
 	return r
+}
+
+// wasBelow reports whether a call may have put the task below a parent.
+func (l *life) wasBelow(parent subagent.SessionID) bool {
+	return slices.ContainsFunc(l.runs, func(r *run) bool {
+		return r != nil && slices.ContainsFunc(r.stays, func(st stay) bool { return st.parent == parent })
+	})
+}
+
+// keepsBelow corrects whose child a run is that keeps its task's parent: the task came to
+// that one between the call and what is known of it.
+func (s *storm) keepsBelow(r *run, parent subagent.SessionID) {
+	place := s.newPlace(parent, r.in.Agent, r.in.Model, r)
+	r.in.Parent, r.stays[0].parent = parent, parent
+	r.place.parent, r.place.shares = parent, place.shares
 }
 
 // goesOn takes in that a task has begun another run, perhaps below another parent.
